@@ -1,0 +1,1 @@
+"""Many clips: manifests, splits, leak audits, the cache, datasets and augmentation."""

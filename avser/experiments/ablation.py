@@ -1,0 +1,151 @@
+"""The modality ablation: voice alone, face alone, both fused, and the fused model with one of them taken away."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate import Accelerator
+
+from avser.config import Config
+from avser.errors import ConfigError
+from avser.evaluation.metrics import Scores, unweighted_average_recall
+from avser.evaluation.statistics import Interval, paired_difference
+from avser.roi.tables import ReportTable
+from avser.structures import AUDIO, FUSED, MODALITIES, VIDEO, Batch
+from avser.training.checkpoint import MODEL_FILE, load_trained
+from avser.training.loop import Predictions, evaluate
+from avser.training.run import RunData, load_data, score_part, train
+
+LABELS = {
+    AUDIO: "voice alone",
+    VIDEO: "face alone",
+    FUSED: "voice and face, fused",
+    "fused_audio": "fused model given the voice only",
+    "fused_video": "fused model given the face only",
+}
+
+
+@dataclass
+class ModalityResult:
+    """One row of the ablation.
+
+    Attributes:
+        difference: UAR of the fused model minus this one's, over the same clips, in percentage points, with a
+            speaker-clustered interval; None for the fused model itself.
+        p_value: two-sided, of that difference.
+    """
+
+    name: str
+    label: str
+    scores: Scores
+    difference: Interval | None = None
+    p_value: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass
+class ModalityAblation:
+    """The rows, and under which protocol they were measured."""
+
+    rows: list[ModalityResult]
+    runs: dict[str, Path]
+    protocol: str
+    split_fingerprint: str
+    seed: int
+
+    def __getitem__(self, name: str) -> ModalityResult:
+        return next(row for row in self.rows if row.name == name)
+
+
+def ablate_modalities(config: Config, *, resume: bool = False, overwrite: bool = False) -> ModalityAblation:
+    """Train a model for the voice, one for the face and a fused one, on the same split; test each once.
+
+    The runs are `<name>/audio`, `<name>/video` and `<name>/fused`. With `resume`, finished ones are kept and an
+    unfinished one goes on.
+
+    Raises:
+        ConfigError: the configuration is not one of both modalities.
+    """
+    if set(config.model.modalities) != set(MODALITIES):
+        raise ConfigError(f"model.modalities={config.model.modalities}: a modality ablation needs audio and video")
+    runs = {}
+    for name in (AUDIO, VIDEO, FUSED):
+        part = single_modality(config, name)
+        folder = Path(part.runs) / part.name
+        finished = (folder / "metrics.json").is_file() and not overwrite
+        runs[name] = folder if finished and resume else train(part, resume=resume, overwrite=overwrite)
+    return compare_modalities(config, runs)
+
+
+def single_modality(config: Config, name: str) -> Config:
+    """The configuration of one cell: one modality's model, or both for "fused"."""
+    part = copy.deepcopy(config)
+    part.name = f"{config.name}/{name}"
+    part.model.modalities = list(MODALITIES) if name == FUSED else [name]
+    return part
+
+
+def compare_modalities(config: Config, runs: dict[str, Path]) -> ModalityAblation:
+    """Predictions of all cells on the test split, and each cell's paired difference to the fused model."""
+    data = load_data(config)
+    predictions = {name: _predict(runs[name], data, name) for name in (AUDIO, VIDEO, FUSED)}
+    predictions |= {f"fused_{only}": _predict(runs[FUSED], data, only) for only in MODALITIES}
+    fused = predictions[FUSED]
+    speakers = [data.rows[clip_id].speaker for clip_id in fused.clip_ids]
+    rows = []
+    for name, found in predictions.items():
+        row = ModalityResult(name, LABELS[name], score_part(found, data))
+        if name != FUSED:
+            difference, row.p_value = paired_difference(_pairs(fused), _pairs(found), speakers, _uar)
+            row.difference = Interval(*(100 * x for x in (difference.value, difference.low, difference.high)))
+        rows.append(row)
+    return ModalityAblation(rows, runs, data.split.protocol, data.split.fingerprint(), config.seed)
+
+
+def ablation_table(ablation: ModalityAblation) -> ReportTable:
+    """The rows for a terminal or a page, with the protocol that they were measured under."""
+    scores = ablation.rows[0].scores
+    return ReportTable(
+        "Voice, face, both",
+        ["model", "UAR, %", "WA, %", "fused minus this, points", "p"],
+        [[row.label, row.scores.uar, row.scores.wa, row.difference, row.p_value] for row in ablation.rows],
+        f"{scores.num_clips} test clips of {scores.num_speakers} speakers who are in neither training nor validation. "
+        "UAR: unweighted average recall; WA: accuracy. Intervals are 95 %, from resampling speakers; p is two-sided, "
+        "from the same resampling of paired differences in UAR.",
+        f"Guessing reaches a UAR of {100 / len(scores.recall):.1f} %. Protocol {ablation.protocol}, split "
+        f"{ablation.split_fingerprint}, seed {ablation.seed}.",
+    )
+
+
+def _predict(run: Path, data: RunData, given: str) -> Predictions:
+    """Answers of a run's model to the test split when it is given one modality, or both."""
+    model, config, _ = load_trained(run / MODEL_FILE)
+    accelerator = Accelerator()
+    batches = data.batches("test", config.training)
+    return evaluate(model.to(accelerator.device), keep_modality(batches, given), accelerator)
+
+
+def keep_modality(batches: Iterable[Batch], given: str) -> Iterator[Batch]:
+    """The batches with all but the given modality taken away; unchanged for "fused"."""
+    for batch in batches:
+        if given == AUDIO:
+            yield replace(batch, frames=None, frame_times=None, frame_mask=None)
+        elif given == VIDEO:
+            yield replace(batch, waveform=None, waveform_mask=None)
+        else:
+            yield batch
+
+
+def _pairs(found: Predictions) -> np.ndarray:
+    return np.stack([found.labels, found.answers], axis=1)
+
+
+def _uar(pairs: np.ndarray) -> float:
+    return unweighted_average_recall(pairs[:, 0], pairs[:, 1])

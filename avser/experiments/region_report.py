@@ -1,0 +1,176 @@
+"""`avser roi`: regions of one clip, or of a run's whole test split, as tables, figures and one HTML page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from avser.data.cache import ClipCache
+from avser.data.manifest import ClipRow, read_manifest
+from avser.errors import CheckpointError
+from avser.evaluation.statistics import clustered_interval
+from avser.experiments.region_study import RegionStudy, Truth, study_regions, write_tables
+from avser.inference import TrainedModel, explain, load_models
+from avser.roi.plots import MODALITY_WORDS, figure_png, plot_clip, plot_lags, save_figure
+from avser.roi.report import ReportFigure, ReportSummary, write_report
+from avser.roi.tables import Cell, ReportTable, lag_table, region_table
+from avser.roi.view import ClipView
+from avser.structures import FUSED, MODALITIES, Clip
+from avser.training.run import load_data
+
+
+def report_clip(run: Path, clip: Path, out: Path) -> Path:
+    """Report on one media file; returns the path of report.html.
+
+    Args:
+        run: a run folder, or a folder of runs "audio", "video" and "fused".
+    """
+    models = load_models(run)
+    view = explain(models, clip)
+    save_clip_figures([view], out)
+    summary = ReportSummary(paragraphs=[describe_source(models)], warnings=caveats(models))
+    report = out / "report.html"
+    write_report(report, title=f"Regions of interest: {view.clip_id}", summary=summary, views=[view])
+    return report
+
+
+def report_split(run: Path, out: Path, *, num_clips: int = 6) -> Path:
+    """Report on the whole test split of a run; returns the path of report.html.
+
+    Args:
+        num_clips: how many clips are shown one by one; the tables are of all.
+    """
+    models = load_models(run)
+    rows, clips, truth, protocol = load_test_clips(models)
+    study = study_regions(models, zip(rows, clips, strict=True), truth)
+    out.mkdir(parents=True, exist_ok=True)
+    write_tables(study, out)
+    views = sample_views(models, rows, clips, truth, num_clips)
+    save_clip_figures(views, out)
+    summary = ReportSummary(
+        paragraphs=[describe_source(models), f"{len(rows)} test clips; protocol {protocol}."],
+        warnings=caveats(models) + study.warnings[:5],
+        tables=region_tables(study),
+        figures=region_figures(study),
+    )
+    report = out / "report.html"
+    write_report(report, title=f"Regions of interest: {run.name}", summary=summary, views=views)
+    return report
+
+
+def load_test_clips(models: Mapping[str, TrainedModel]) -> tuple[list[ClipRow], list[Clip], Truth, str]:
+    """The test clips that the models were never trained on, their known regions, and the protocol.
+
+    Raises:
+        CheckpointError: the models do not share one split, so some would be judged on clips they were trained on.
+    """
+    data = {name: load_data(model.config) for name, model in models.items()}
+    if len({found.split.fingerprint() for found in data.values()}) > 1:
+        raise CheckpointError("these runs were not trained on one and the same split; compare runs of one ablation")
+    main = data.get(FUSED) or next(iter(data.values()))
+    config = (models.get(FUSED) or next(iter(models.values()))).config
+    cache = ClipCache(Path(config.data.cache), config.media)
+    rows = [main.rows[clip_id] for clip_id in main.split.test]
+    truth = read_manifest(config.data.manifest).regions
+    return rows, [cache.load(row.clip_id) for row in rows], truth, main.split.protocol
+
+
+def sample_views(
+    models: Mapping[str, TrainedModel], rows: Sequence[ClipRow], clips: Sequence[Clip], truth: Truth, num_clips: int
+) -> list[ClipView]:
+    """A few clips in full: the emotions in turn, the first clip of each, whatever the model says of it."""
+    by_emotion: dict[str, list[int]] = {}
+    for i, row in enumerate(rows):
+        by_emotion.setdefault(row.emotion, []).append(i)
+    turns = [group[turn] for turn in range(num_clips) for group in by_emotion.values() if turn < len(group)]
+    return [
+        explain(
+            models,
+            clips[i],
+            true_emotion=rows[i].emotion,
+            truth=truth.get(rows[i].clip_id),
+            corpus=rows[i].corpus,
+            speaker=rows[i].speaker,
+        )
+        for i in turns[:num_clips]
+    ]
+
+
+def region_tables(study: RegionStudy) -> list[ReportTable]:
+    """Quality against the truth, where it is known, and how voice and face lie to each other."""
+    tables = [region_table(study.localization)] if study.localization else []
+    if study.lags:
+        tables.append(lag_table(study.lags))
+    if study.alignment:
+        tables.append(_alignment_table(study))
+    return tables
+
+
+def _alignment_table(study: RegionStudy) -> ReportTable:
+    speakers = [study.rows[clip_id].speaker for clip_id in study.alignment]
+    measures = {
+        "correlation at lag 0": "r0",
+        "best correlation within half a second": "r_max",
+        "lag of the best correlation, s (above 0: the face leads)": "lag_s",
+        "Jensen-Shannon divergence (0 same, 1 disjoint)": "js",
+        "Wasserstein distance, s": "w1_s",
+        "overlap of the top 20 % of the time": "iou",
+    }
+    rows: list[list[Cell]] = []
+    for label, name in measures.items():
+        values = np.array([getattr(found, name) for found in study.alignment.values()])
+        rows.append([label, clustered_interval(values, speakers, lambda x: float(np.nanmean(x)))])
+    return ReportTable(
+        "How voice and face lie to each other",
+        ["measure", "mean over clips"],
+        rows,
+        f"{len(study.alignment)} clips; intervals 95 %, clustered by speaker. Without a null model these say how the "
+        "curves lie to each other, not that they do so more than chance.",
+    )
+
+
+def region_figures(study: RegionStudy) -> list[ReportFigure]:
+    if study.lags is None:
+        return []
+    clip_ids = [c for c in study.planted_lag_s if np.isfinite(study.recovered_lag_s[c])]
+    figure = plot_lags(
+        [study.planted_lag_s[c] for c in clip_ids],
+        [study.recovered_lag_s[c] for c in clip_ids],
+        [study.rows[c].emotion for c in clip_ids],
+    )
+    return [ReportFigure("Lag: planted and recovered", figure_png(figure))]
+
+
+def save_clip_figures(views: Sequence[ClipView], out: Path) -> None:
+    """One PNG and one SVG a clip, under figures/."""
+    for view in views:
+        figure = plot_clip(view)
+        for suffix in (".png", ".svg"):
+            save_figure(figure, out / "figures" / f"{view.clip_id}{suffix}")
+
+
+def describe_source(models: Mapping[str, TrainedModel]) -> str:
+    names = ", ".join(f"{name}: {model.folder}" for name, model in models.items())
+    return f"Attention curves and regions of interest from {names}."
+
+
+def caveats(models: Mapping[str, TrainedModel]) -> list[str]:
+    """What a reader must know before believing the curves."""
+    found = ["Attention shows where the model looked, not why; it has not been tested for faithfulness here."]
+    main = models.get(FUSED)
+    if main is not None and len(main.modalities) > 1 and not all(m in models for m in MODALITIES):
+        found.append(
+            "Both curves come from one fused model, whose losses were shared; for evidence that voice and face agree, "
+            "compare models trained on one modality each."
+        )
+    for name, model in models.items():
+        for modality in model.modalities:
+            temporal = getattr(model.config.model, modality).temporal
+            if temporal in ("gru", "lstm"):
+                found.append(
+                    f"The {MODALITY_WORDS[modality]} branch of {name} is recurrent ({temporal}): every step has seen "
+                    "the whole clip, so a peak need not mean evidence at that moment."
+                )
+    return found

@@ -1,0 +1,144 @@
+"""The regions of many clips: found in voice and face, compared with each other, and with planted ones where known."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avser.data.manifest import ClipRow
+from avser.errors import AvserError
+from avser.inference import TrainedModel, has_modality, predict_clips
+from avser.roi.alignment import Alignment, measure_alignment, region_lag_s
+from avser.roi.localization import LagScores, LocalizationScores, score_lags, score_localization
+from avser.structures import AUDIO, FUSED, MODALITIES, VIDEO, Clip, Curve, Prediction, Region
+
+Truth = Mapping[str, Mapping[str, list[Region]]]
+
+
+@dataclass
+class RegionStudy:
+    """What was found in a set of clips.
+
+    Attributes:
+        rows: the clips, by id.
+        predictions: clip -> the fused model's (or the only model's) answer.
+        salience, regions: modality -> clip -> curve, regions.
+        alignment: clip -> measures between both curves.
+        localization: modality -> scores against the truth, where it is known.
+        lags: planted against recovered, where known, with both by clip.
+        sources: modality -> which model its curves come from.
+    """
+
+    rows: dict[str, ClipRow]
+    predictions: dict[str, Prediction] = field(default_factory=dict)
+    salience: dict[str, dict[str, Curve]] = field(default_factory=dict)
+    regions: dict[str, dict[str, list[Region]]] = field(default_factory=dict)
+    alignment: dict[str, Alignment] = field(default_factory=dict)
+    localization: dict[str, LocalizationScores] = field(default_factory=dict)
+    lags: LagScores | None = None
+    planted_lag_s: dict[str, float] = field(default_factory=dict)
+    recovered_lag_s: dict[str, float] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "num_clips": len(self.rows),
+            "sources": self.sources,
+            "localization": {m: asdict(scores) for m, scores in self.localization.items()},
+            "lags": asdict(self.lags) if self.lags else None,
+        }
+
+
+def study_regions(
+    models: Mapping[str, TrainedModel],
+    clips: Iterable[tuple[ClipRow, Clip]],
+    truth: Truth,
+    *,
+    batch_size: int = 16,
+) -> RegionStudy:
+    """Find and compare the regions of all clips.
+
+    Args:
+        models: "fused" and, where there are any, "audio" and "video"; voice and face are read off the single-modality
+            models where given, because curves of streams that exchanged information are no independent evidence.
+        truth: clip -> modality -> planted regions; empty where unknown.
+    """
+    pairs = list(clips)
+    study = RegionStudy({row.clip_id: row for row, _ in pairs})
+    main = models.get(FUSED) or next(iter(models.values()))
+    for start in range(0, len(pairs), batch_size):
+        chunk = [clip for _, clip in pairs[start : start + batch_size]]
+        study.predictions |= {p.clip_id: p for p in predict_clips(main, chunk)}
+    for modality in MODALITIES:
+        source = models.get(modality, main)
+        if modality in source.modalities:
+            study.sources[modality] = modality if modality in models else FUSED
+            _find(study, source, [c for _, c in pairs if has_modality(c, modality)], modality, batch_size)
+    _compare(study)
+    _score(study, truth)
+    return study
+
+
+def write_tables(study: RegionStudy, folder: Path) -> None:
+    """regions.csv (every region found) and alignment.csv (a row for each clip that has both curves)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "regions.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["clip_id", "modality", "start_s", "end_s", "peak_s", "mass"])
+        for modality, by_clip in study.regions.items():
+            for clip_id, regions in by_clip.items():
+                writer.writerows([clip_id, modality, *_numbers(r.start_s, r.end_s, r.peak_s, r.mass)] for r in regions)
+    if study.alignment:
+        names = list(asdict(next(iter(study.alignment.values()))))
+        with (folder / "alignment.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["clip_id", "speaker", "emotion", "predicted", *names])
+            for clip_id, found in study.alignment.items():
+                row = study.rows[clip_id]
+                predicted = study.predictions[clip_id].emotion
+                writer.writerow([clip_id, row.speaker, row.emotion, predicted, *_numbers(*asdict(found).values())])
+
+
+def _find(study: RegionStudy, source: TrainedModel, clips: Sequence[Clip], modality: str, batch_size: int) -> None:
+    study.salience[modality], study.regions[modality] = {}, {}
+    for start in range(0, len(clips), batch_size):
+        for prediction in predict_clips(source, clips[start : start + batch_size]):
+            study.salience[modality][prediction.clip_id] = prediction.salience[modality]
+            study.regions[modality][prediction.clip_id] = prediction.regions[modality]
+
+
+def _compare(study: RegionStudy) -> None:
+    voices, faces = study.salience.get(AUDIO, {}), study.salience.get(VIDEO, {})
+    for clip_id in voices.keys() & faces.keys():
+        try:
+            study.alignment[clip_id] = measure_alignment(voices[clip_id], faces[clip_id])
+        except AvserError as error:
+            study.warnings.append(f"{clip_id}: voice and face cannot be compared: {error}")
+    study.alignment = {clip_id: study.alignment[clip_id] for clip_id in study.rows if clip_id in study.alignment}
+
+
+def _score(study: RegionStudy, truth: Truth) -> None:
+    speakers = {clip_id: row.speaker for clip_id, row in study.rows.items()}
+    for modality, curves in study.salience.items():
+        known = {c: truth[c][modality] for c in curves if modality in truth.get(c, {})}
+        if known:
+            found = {c: study.regions[modality][c] for c in known}
+            study.localization[modality] = score_localization({c: curves[c] for c in known}, found, known, speakers)
+    for clip_id in study.alignment:
+        planted = truth.get(clip_id, {})
+        regions = {m: study.regions[m].get(clip_id, []) for m in MODALITIES}
+        study.recovered_lag_s[clip_id] = region_lag_s(regions[AUDIO], regions[VIDEO])
+        if all(m in planted for m in MODALITIES):
+            study.planted_lag_s[clip_id] = region_lag_s(planted[AUDIO], planted[VIDEO])
+    if sum(np.isfinite(study.recovered_lag_s[c]) for c in study.planted_lag_s) >= 2:
+        study.lags = score_lags(study.planted_lag_s, study.recovered_lag_s, speakers)
+
+
+def _numbers(*values: float | None) -> list[str]:
+    return ["" if v is None or not np.isfinite(v) else f"{v:.4f}" for v in values]

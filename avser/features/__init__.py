@@ -1,0 +1,1 @@
+"""From waveform to time-frequency planes, as batched modules."""

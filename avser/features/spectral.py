@@ -1,0 +1,144 @@
+"""Waveform to log-mel planes: batched, on the model's device, and blind to padding."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torchaudio.functional import melscale_fbanks
+
+LOG_FLOOR = 1e-6  # added before the logarithm: about -60 dB below a full-scale sine in one mel band
+
+
+class LogMel(nn.Module):
+    """Log-mel spectrogram with its first and second differences as three channels.
+
+    The regression differences are those of the HTK book, d_t = sum_n n (x[t+n] - x[t-n]) / (2 sum n^2) with n = 1, 2,
+    as used for speech emotion by Chen et al. 2018 (3-D log-mels). Frames are centred: frame t is at t * hop_s seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        sample_rate_hz: int = 16000,
+        num_mels: int = 64,
+        window_s: float = 0.025,
+        hop_s: float = 0.010,
+        min_hz: float = 50.0,
+        max_hz: float = 8000.0,
+        deltas: bool = True,
+        normalize: str = "clip",
+    ) -> None:
+        super().__init__()
+        self.window_length = round(window_s * sample_rate_hz)
+        self.hop_length = round(hop_s * sample_rate_hz)
+        self.hop_s = self.hop_length / sample_rate_hz
+        self.fft_length = 2 ** (self.window_length - 1).bit_length()
+        self.num_mels = num_mels
+        self.deltas = deltas
+        self.normalize = normalize
+        filters = melscale_fbanks(self.fft_length // 2 + 1, min_hz, max_hz, num_mels, sample_rate_hz, norm="slaney")
+        self.filters: Tensor
+        self.window: Tensor
+        self.register_buffer("filters", filters, persistent=False)
+        self.register_buffer("window", torch.hann_window(self.window_length), persistent=False)
+
+    def forward(self, waveform: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """
+        Args:
+            waveform: (B, N) samples.
+            mask: (B, N) True where real; each clip's real samples come first.
+
+        Returns:
+            planes: (B, 3, F, T) float32, zero where padded; static, delta, delta-delta.
+            frame_mask: (B, T) bool; clip b has ceil(N_b / hop) frames.
+        """
+        log_mel = self.log_mel(waveform, mask)  # (B, F, T)
+        num_frames = -(-mask.sum(dim=1) // self.hop_length)  # (B,)
+        steps = torch.arange(log_mel.shape[-1], device=waveform.device)
+        frame_mask = steps < num_frames[:, None]
+        if self.deltas:
+            delta = regression_delta(hold_last(log_mel, num_frames))
+            planes = torch.stack([log_mel, delta, regression_delta(hold_last(delta, num_frames))], dim=1)
+        else:
+            planes = log_mel[:, None].repeat(1, 3, 1, 1)
+        if self.normalize == "clip":
+            planes = standardize(planes, frame_mask)
+        return planes * frame_mask[:, None, None, :], frame_mask
+
+    def log_mel(self, waveform: Tensor, mask: Tensor) -> Tensor:
+        """(B, N) samples -> (B, F, ceil(N / hop)) natural logarithm of mel power."""
+        half = self.fft_length // 2
+        padded = nn.functional.pad(waveform * mask, (half, half))
+        spectrum = torch.stft(
+            padded.float(),
+            self.fft_length,
+            self.hop_length,
+            self.window_length,
+            self.window,
+            center=False,
+            return_complex=True,
+        )
+        power = spectrum.real.square() + spectrum.imag.square()  # (B, fft / 2 + 1, T)
+        num_frames = -(-waveform.shape[1] // self.hop_length)
+        mel = torch.matmul(self.filters.T, power[..., :num_frames])
+        return torch.log(mel + LOG_FLOOR)
+
+
+def hold_last(x: Tensor, num_frames: Tensor) -> Tensor:
+    """x (B, F, T) with each clip's last real frame repeated into its padding, so that differences do not see it."""
+    steps = torch.arange(x.shape[-1], device=x.device).expand(len(x), -1)
+    source = torch.minimum(steps, (num_frames - 1).clamp(min=0)[:, None])
+    return x.gather(2, source[:, None, :].expand_as(x))
+
+
+def regression_delta(x: Tensor) -> Tensor:
+    """First difference along the last axis by regression over two neighbours on each side; edges repeat."""
+    kernel = torch.tensor([-2.0, -1.0, 0.0, 1.0, 2.0], device=x.device, dtype=x.dtype) / 10
+    flat = nn.functional.pad(x.reshape(-1, 1, x.shape[-1]), (2, 2), mode="replicate")
+    return nn.functional.conv1d(flat, kernel.view(1, 1, 5)).view_as(x)
+
+
+def standardize(planes: Tensor, frame_mask: Tensor) -> Tensor:
+    """Zero mean and unit variance per clip and channel over real frames.
+
+    planes: (B, K, F, T), frame_mask: (B, T). Loudness and the channel's overall gain drop out.
+    """
+    real = frame_mask[:, None, None, :].to(planes.dtype)
+    count = (real.sum(dim=(2, 3), keepdim=True) * planes.shape[2]).clamp(min=1)
+    mean = (planes * real).sum(dim=(2, 3), keepdim=True) / count
+    variance = ((planes - mean).square() * real).sum(dim=(2, 3), keepdim=True) / count
+    return (planes - mean) / (variance + 1e-5).sqrt()
+
+
+class SpecAugment(nn.Module):
+    """Masks random bands of frequency and stretches of time while training (Park et al. 2019, arXiv 1904.08779).
+
+    Stretches are at most a fifth of the clip, so that no emotional region can vanish whole from every epoch.
+    """
+
+    def __init__(self, *, num_bands: int = 2, max_band: int = 10, num_stretches: int = 2, max_steps: int = 20) -> None:
+        super().__init__()
+        self.num_bands, self.max_band = num_bands, max_band
+        self.num_stretches, self.max_steps = num_stretches, max_steps
+
+    def forward(self, planes: Tensor, frame_mask: Tensor) -> Tensor:
+        """planes (B, K, F, T) with frame_mask (B, T) -> the same shape, masked cells set to 0 (the mean)."""
+        if not self.training:
+            return planes
+        num_frames = frame_mask.sum(dim=1)
+        for _ in range(self.num_bands):
+            full = torch.full_like(num_frames, planes.shape[2])
+            planes = planes * ~_random_spans(full, planes.shape[2], self.max_band)[:, None, :, None]
+        for _ in range(self.num_stretches):
+            limit = torch.clamp(num_frames // 5, max=self.max_steps)
+            planes = planes * ~_random_spans(num_frames, planes.shape[3], limit)[:, None, None, :]
+        return planes
+
+
+def _random_spans(lengths: Tensor, size: int, limit: Tensor | int) -> Tensor:
+    """(B, size) bool, True in one random span of at most `limit` steps within the first `lengths` steps of each row."""
+    draw = torch.rand(2, len(lengths), device=lengths.device)
+    width = (draw[0] * (limit + 1)).floor()
+    start = (draw[1] * (lengths - width).clamp(min=0)).floor()
+    steps = torch.arange(size, device=lengths.device)
+    return (steps >= start[:, None]) & (steps < (start + width)[:, None])

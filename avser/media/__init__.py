@@ -1,0 +1,1 @@
+"""One clip: a media file becomes arrays, the voice as samples and the face as a track."""

@@ -1,0 +1,272 @@
+"""Image CNNs from torchvision and timm, cut at a stride and blind to padding in time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from avser.errors import CheckpointError, ConfigError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Backbone(nn.Module):
+    """A CNN over planes whose last axis is time, or over plain images when no mask is given.
+
+    With a mask every layer's output is set to zero where the input was padding, so a clip's features do not depend on
+    how far it was padded: zeros are what the layers see beyond the end of an unpadded clip. (A network that pools over
+    the whole plane inside, such as squeeze-and-excite, still sees the padding.)
+
+    Attributes:
+        num_channels: of the feature map.
+        stride: input columns a step.
+        offset: input column at the centre of step 0.
+    """
+
+    def __init__(self, layers: nn.Module, *, freeze: bool = False) -> None:
+        super().__init__()
+        self.layers = layers.requires_grad_(not freeze)
+        self.frozen = freeze
+        # While a pass runs, by number of columns: real columns of each clip; while probing, (stride, offset).
+        self._lengths: dict[int, Tensor] = {}
+        self._geometry: dict[int, tuple[float, float]] = {}
+        for layer in layers.modules():
+            if not any(layer.children()):
+                layer.register_forward_hook(self._after_layer)
+        self._geometry = {256: (1.0, 0.0)}
+        features = self._probe(64, 256)
+        self.num_channels = features.shape[1]
+        self.stride, self.offset = self._geometry[features.shape[-1]]
+        self._geometry = {}
+
+    def forward(self, planes: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """
+        Args:
+            planes: (B, 3, F, T).
+            mask: (B, T) bool, real columns first; None when everything is real.
+
+        Returns:
+            features (B, C, F', T') and their mask (B, T'), or None where none was given.
+        """
+        if mask is None:
+            return _last(self.layers(planes)), None
+        self._lengths = {planes.shape[-1]: mask.sum(dim=1)}
+        try:
+            features = _last(self.layers(planes))
+            lengths = self._lengths[features.shape[-1]]
+        finally:
+            self._lengths = {}
+        return features, _length_mask(lengths, features.shape[-1])
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Frozen layers stay as they are, BatchNorm's statistics included."""
+        super().train(mode)
+        if self.frozen:
+            self.layers.eval()
+        return self
+
+    def num_rows(self, num_bands: int) -> int:
+        """Height of the feature map for planes with `num_bands` rows."""
+        return self._probe(num_bands, 256).shape[2]
+
+    def min_columns(self) -> int:
+        """The fewest input columns that still give one step."""
+        for num_columns in range(1, 256):
+            try:
+                if self._probe(256, num_columns).shape[3] > 0:
+                    return num_columns
+            except RuntimeError:  # a kernel larger than the plane
+                continue
+        raise ConfigError("this backbone needs more than 256 columns; cut it at a smaller stride")
+
+    def _probe(self, num_rows: int, num_columns: int) -> Tensor:
+        """The feature map of an empty plane, with no trace left in BatchNorm's statistics."""
+        was_training = self.layers.training
+        with torch.no_grad():
+            features = _last(self.layers.eval()(torch.zeros(1, 3, num_rows, num_columns)))
+        self.layers.train(was_training)
+        return features
+
+    def _after_layer(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+        """Forward hook: follow lengths and geometry through a layer, and blank its padding."""
+        if not (isinstance(output, Tensor) and output.dim() == 4 and inputs and inputs[0].dim() == 4):
+            return None
+        size_in, size_out = inputs[0].shape[-1], output.shape[-1]
+        if size_in in self._geometry and size_out not in self._geometry:
+            jump, offset = self._geometry[size_in]
+            kernel, stride, padding, dilation = _window(layer)
+            self._geometry[size_out] = jump * stride, offset + (dilation * (kernel - 1) / 2 - padding) * jump
+        if size_in not in self._lengths:
+            return None
+        if size_out not in self._lengths:
+            self._lengths[size_out] = _output_length(layer, self._lengths[size_in])
+        real = _length_mask(self._lengths[size_out], size_out)
+        return output * real[:, None, None, :].to(output.dtype)
+
+
+def build_backbone(name: str, *, weights: str = "none", max_stride: int = 8, freeze: bool = False) -> Backbone:
+    """A backbone by name, e.g. "torchvision:mobilenet_v2" or "timm:resnet18".
+
+    Args:
+        weights: "imagenet" (downloaded by torchvision or timm), "none", or the path of a .safetensors file with the
+            library's own parameter names.
+        max_stride: cut after the last layer (torchvision) or stage (timm) whose total stride does not exceed this.
+        freeze: keep the weights as they are.
+
+    Raises:
+        ConfigError: unknown name, no layer within the stride, or ImageNet weights that cannot be downloaded.
+        CheckpointError: a weight file that is missing or does not fit.
+    """
+    library, _, model_name = name.partition(":")
+    if library not in BUILDERS or not model_name:
+        raise ConfigError(f"backbone {name!r}: write torchvision:NAME or timm:NAME, e.g. torchvision:mobilenet_v2")
+    return Backbone(BUILDERS[library](model_name, weights, max_stride), freeze=freeze)
+
+
+def _torchvision_layers(name: str, weights: str, max_stride: int) -> nn.Module:
+    from torchvision import models
+
+    if name not in models.list_models(module=models):
+        raise ConfigError(f"torchvision has no image model {name!r}; see torchvision.models.list_models()")
+    model = models.get_model(name, weights=None)
+    if weights == "imagenet":
+        enum = models.get_model_weights(name)
+        model.load_state_dict(_download(lambda: enum.DEFAULT.get_state_dict(progress=True, weights_only=True), name))
+    elif weights != "none":
+        _load_weights(model, Path(weights))
+    stages = model.features if hasattr(model, "features") else _named_until_pool(model)
+    return nn.Sequential(*_within_stride(stages, max_stride, name))
+
+
+def _named_until_pool(model: nn.Module) -> Iterable[nn.Module]:
+    """The convolutional children of a network such as ResNet, in order, up to its global pooling."""
+    for child in model.children():
+        if isinstance(child, nn.AdaptiveAvgPool2d | nn.Linear):
+            return
+        yield child
+
+
+def _within_stride(stages: Iterable[nn.Module], max_stride: int, name: str) -> list[nn.Module]:
+    kept: list[nn.Module] = []
+    image, size = torch.zeros(1, 3, 256, 256), 256
+    with torch.no_grad():
+        for stage in stages:
+            was_training = stage.training
+            image = stage.eval()(image)
+            stage.train(was_training)
+            # Strides are powers of two; without padding the map is a little smaller than size / stride.
+            if 2 ** round(math.log2(size / image.shape[-1])) > max_stride:
+                break
+            kept.append(stage)
+    if not kept:
+        raise ConfigError(f"backbone {name!r}: even its first layer strides more than max_stride={max_stride}")
+    return kept
+
+
+def _timm_layers(name: str, weights: str, max_stride: int) -> nn.Module:
+    import timm
+
+    if not timm.is_model(name):
+        near = timm.list_models(f"*{name[:6]}*")[:5]
+        raise ConfigError(f"timm has no model {name!r}; near ones: {', '.join(near) or 'none'}")
+    probe: Any = timm.create_model(name, pretrained=False, features_only=True)
+    fitting = [i for i, reduction in enumerate(probe.feature_info.reduction()) if reduction <= max_stride]
+    if not fitting:
+        raise ConfigError(f"backbone {name!r}: even its first stage strides more than max_stride={max_stride}")
+    index = probe.feature_info.out_indices[fitting[-1]]
+
+    def create(**pretrained: Any) -> nn.Module:
+        return timm.create_model(name, features_only=True, out_indices=(index,), **pretrained)
+
+    if weights == "none":
+        return create(pretrained=False)
+    if weights == "imagenet":
+        return _download(lambda: create(pretrained=True), name)
+    _require_file(Path(weights))
+    try:
+        return create(pretrained=True, pretrained_cfg_overlay={"file": weights})
+    except (RuntimeError, SafetensorError, KeyError) as error:
+        raise CheckpointError(f"{weights}: does not fit timm's {name}: {str(error)[:300]}") from error
+
+
+BUILDERS: dict[str, Callable[[str, str, int], nn.Module]] = {
+    "torchvision": _torchvision_layers,
+    "timm": _timm_layers,
+}
+
+
+def _download(fetch: Callable[[], Any], name: str) -> Any:
+    try:
+        return fetch()
+    except Exception as error:  # URLError, HfHubHTTPError, timeouts: each library has its own
+        raise ConfigError(
+            f"ImageNet weights of {name} could not be downloaded ({type(error).__name__}); give the path of a "
+            ".safetensors file instead (weights=PATH), or train without them (weights=none)"
+        ) from error
+
+
+def _load_weights(model: nn.Module, path: Path) -> None:
+    """Load a full model's state from safetensors; every parameter of the model but the classifier must be in it."""
+    _require_file(path)
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: not readable as safetensors ({error})") from error
+    wanted = model.state_dict()
+    optional = ("classifier", "fc", "head", "num_batches_tracked")
+    lacking = [k for k in wanted if k not in state and not any(part in k for part in optional)]
+    misshapen = [k for k in wanted if k in state and state[k].shape != wanted[k].shape and not k.startswith(optional)]
+    if lacking or misshapen:
+        fault = f"{len(lacking)} missing, {len(misshapen)} of another shape, e.g. {(lacking + misshapen)[0]!r}"
+        raise CheckpointError(f"{path}: does not hold the weights of this backbone ({fault})")
+    fitting = {k: v.float() if v.is_floating_point() else v for k, v in state.items() if k in wanted}
+    model.load_state_dict({k: v for k, v in fitting.items() if v.shape == wanted[k].shape}, strict=False)
+
+
+def _require_file(path: Path) -> None:
+    if not path.is_file():
+        raise CheckpointError(
+            f"no weight file {path}; weights must be imagenet, none, or the path of a .safetensors file"
+        )
+    if path.suffix != ".safetensors":
+        raise CheckpointError(f"{path}: only .safetensors is read, because pickled weights can run code")
+
+
+def _last(features: Tensor | list[Tensor]) -> Tensor:
+    return features if isinstance(features, Tensor) else features[-1]
+
+
+def _length_mask(lengths: Tensor, size: int) -> Tensor:
+    return torch.arange(size, device=lengths.device) < lengths[:, None]
+
+
+def _window(layer: nn.Module) -> tuple[int, int, int, int]:
+    """Kernel, stride, padding and dilation of a layer along the last axis."""
+
+    def along_time(name: str, default: int) -> int:
+        value = getattr(layer, name, default)
+        return int(value[-1] if isinstance(value, tuple) else value)
+
+    kernel = along_time("kernel_size", 1)
+    return kernel, along_time("stride", 1), along_time("padding", 0), along_time("dilation", 1)
+
+
+def _output_length(layer: nn.Module, lengths: Tensor) -> Tensor:
+    """How many columns the layer would give for an unpadded input of `lengths` columns."""
+    kernel, stride, padding, dilation = _window(layer)
+    span = lengths + 2 * padding - dilation * (kernel - 1) - 1
+    if getattr(layer, "ceil_mode", False):
+        steps = -(-span // stride) + 1
+        # PyTorch drops a last window that would start in the right padding.
+        steps = torch.where((steps - 1) * stride >= lengths + padding, steps - 1, steps)
+    else:
+        steps = span // stride + 1
+    return torch.where(lengths > 0, steps, 0).clamp(min=0)

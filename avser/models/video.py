@@ -1,0 +1,54 @@
+"""The face branch: face crops -> per-frame image CNN -> RNN or temporal convolution -> a sequence of steps in time."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from avser.models.backbones import IMAGENET_MEAN, IMAGENET_STD, Backbone
+from avser.structures import Batch
+
+
+class VideoBranch(nn.Module):
+    """CNN on every face crop, then a sequence encoder: the CNN-RNN of audio-visual emotion recognition.
+
+    The feature map is pooled to a coarse grid rather than to one vector, so that mouth and brows stay apart; crops are
+    aligned, so a grid cell is a place in the face (our choice).
+    """
+
+    modality = "video"
+
+    def __init__(self, backbone: Backbone, temporal: nn.Module, *, dim: int, dropout: float, grid: int = 4) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.pool = nn.AdaptiveAvgPool2d(grid)
+        width = backbone.num_channels * grid * grid
+        self.project = nn.Sequential(nn.Linear(width, dim), nn.ReLU(), nn.Dropout(dropout))
+        self.temporal = temporal
+        self.dim = dim
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """
+        Returns:
+            sequence (B, T, D), mask (B, T) and times (B, T) in seconds.
+        """
+        assert batch.frames is not None
+        assert batch.frame_mask is not None
+        assert batch.frame_times is not None
+        mask = batch.frame_mask
+        sequence = mask.new_zeros((*mask.shape, self.dim), dtype=torch.float32)
+        if mask.any():
+            faces = self.encode_frames(batch.frames[mask])  # (real frames, D): padding costs nothing
+            sequence = sequence.to(faces.dtype)
+            sequence[mask] = faces
+        return self.temporal(sequence, mask), mask, batch.frame_times
+
+    def encode_frames(self, frames: Tensor) -> Tensor:
+        """(M, 3, H, W) uint8 RGB -> (M, D)."""
+        images = (frames.float() / 255 - self.mean) / self.std
+        features, _ = self.backbone(images)
+        return self.project(self.pool(features).flatten(1))

@@ -1,0 +1,114 @@
+"""Tables of a report: what they hold, how a cell is written, and the tables that every study needs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from avser.evaluation.statistics import Interval
+from avser.roi.localization import LagScores, LocalizationScores
+from avser.roi.plots import MODALITY_WORDS
+
+Cell = str | int | float | Interval | None
+
+
+@dataclass
+class ReportTable:
+    """A table of a report.
+
+    Attributes:
+        title: what it is.
+        columns: headings.
+        rows: one list of cells a row; numbers are rounded, intervals written as value [low, high], None as a dash.
+        caption: how to read it.
+        note: a remark under the table.
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    caption: str = ""
+    note: str = ""
+
+
+def format_cell(value: Cell) -> str:
+    """A cell as text: three decimals, fewer from 1 and from 10 upwards; a dash where there is no value."""
+    if isinstance(value, Interval):
+        return f"{value:{_digits(value.value)}}" if math.isfinite(value.value) else DASH
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return DASH
+    return f"{value:{_digits(value)}}" if isinstance(value, float) else str(value)
+
+
+def ablation_table(uar: Mapping[str, Interval], wa: Mapping[str, Interval], chance: float) -> ReportTable:
+    """What voice, face and both reach.
+
+    Args:
+        uar, wa: variant ("audio", "video", "fused" or another name) -> percent.
+        chance: UAR of guessing, in percent.
+    """
+    return ReportTable(
+        "Voice, face, both",
+        ["answered from", "UAR, %", "WA, %"],
+        [[MODALITY_WORDS.get(name, name), uar[name], wa.get(name)] for name in uar],
+        "Unweighted average recall (the mean over emotions of the share recognised) and accuracy (WA), with 95 % "
+        "intervals from resampling speakers.",
+        f"Guessing reaches a UAR of {chance:.1f} %.",
+    )
+
+
+def region_table(scores: Mapping[str, LocalizationScores]) -> ReportTable:
+    """How well found regions meet true ones, per modality, beside chance."""
+    return ReportTable(
+        "Found regions against true ones",
+        ["", "AUROC of steps", "overlap (IoU)", "at random", "gain", "peak inside", "at random", "clips"],
+        [
+            [
+                MODALITY_WORDS.get(name, name),
+                s.auroc,
+                s.iou,
+                s.chance_iou.value,
+                s.iou_gain,
+                s.hit_rate,
+                s.chance_hit_rate.value,
+                s.num_clips,
+            ]
+            for name, s in scores.items()
+        ],
+        "AUROC: how often a step inside a true region is more salient than one outside; 0.5 is chance. IoU: overlap "
+        "over union of found and true regions; at random: the same regions placed anywhere in the clip. Peak inside: "
+        "how often the most salient step lies in a true region.",
+        _left_out_note(scores),
+    )
+
+
+def lag_table(scores: LagScores) -> ReportTable:
+    """How well the planted lag between voice and face is recovered, beside chance."""
+    row: list[Cell] = [scores.error_s, scores.chance_error_s.value, scores.bias_s, scores.correlation, scores.num_clips]
+    return ReportTable(
+        "Who leads, and by how much",
+        ["mean error, s", "by chance, s", "bias, s", "correlation", "clips"],
+        [row],
+        "The lag recovered from the strongest region of each modality against the true one. By chance: against the "
+        "true lags of all other clips.",
+        f"{scores.num_left_out} clips were left out: a modality has no region." if scores.num_left_out else "",
+    )
+
+
+DASH = "\N{EN DASH}"
+
+
+def _digits(value: float) -> str:
+    return "z.1f" if abs(value) >= 10 else "z.2f" if abs(value) >= 1 else "z.3f"  # z: no minus before a zero
+
+
+def _left_out_note(scores: Mapping[str, LocalizationScores]) -> str:
+    parts = []
+    for name, s in scores.items():
+        if s.num_silent or s.num_left_out:
+            parts.append(
+                f"{MODALITY_WORDS.get(name, name)}: no region found in {s.num_silent} clips (their overlap counts as "
+                f"0), {s.num_left_out} clips left out for want of a true region or of time outside it"
+            )
+    return "; ".join(parts) + "." if parts else ""

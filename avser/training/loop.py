@@ -1,0 +1,137 @@
+"""The training loop: one epoch, one evaluation, and early stopping between them, all in plain sight."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from avser.config import TrainingConfig
+from avser.data.augment import augment_batch
+from avser.evaluation.metrics import unweighted_average_recall
+from avser.structures import Batch
+from avser.training.checkpoint import Progress
+from avser.training.losses import TrainingLoss
+
+
+@dataclass
+class Predictions:
+    """A model's answers to a set of clips.
+
+    Attributes:
+        clip_ids: N names.
+        labels: (N,) int, the true emotions.
+        logits: (N, C) float.
+    """
+
+    clip_ids: list[str]
+    labels: np.ndarray
+    logits: np.ndarray
+
+    @property
+    def answers(self) -> np.ndarray:
+        """(N,) index of the most probable emotion."""
+        return self.logits.argmax(axis=1)
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """(N, C)"""
+        powers = np.exp(self.logits - self.logits.max(axis=1, keepdims=True))
+        return powers / powers.sum(axis=1, keepdims=True)
+
+    @property
+    def uar(self) -> float:
+        return unweighted_average_recall(self.labels, self.answers)
+
+    @property
+    def cross_entropy(self) -> float:
+        return float(-np.log(self.probabilities[np.arange(len(self.labels)), self.labels] + 1e-12).mean())
+
+
+def train_epoch(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    optimizer: torch.optim.Optimizer,
+    loss_of: TrainingLoss,
+    accelerator: Accelerator,
+    training: TrainingConfig,
+    progress: Progress,
+    *,
+    num_classes: int,
+    total_steps: int,
+    seed: int,
+    on_step: Callable[[], None] = lambda: None,
+) -> float:
+    """One pass over the training clips; returns the mean loss. `progress.step` counts on."""
+    model.train()
+    generator = torch.Generator(accelerator.device).manual_seed(seed)
+    base_rates = [group["base_rate"] for group in optimizer.param_groups]
+    total, count = 0.0, 0
+    for batch in batches:
+        batch = augment_batch(batch.to(accelerator.device), training.augment, num_classes, generator)
+        factor = learning_rate_factor(progress.step, total_steps, training.warmup_share)
+        for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
+            group["lr"] = factor * rate
+        with accelerator.autocast():
+            loss = loss_of(model(batch), batch)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss became {loss.item()} at step {progress.step} (clips {', '.join(batch.clip_ids[:4])} ...); "
+                "lower training.learning_rate or check these clips"
+            )
+        optimizer.zero_grad()
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(model.parameters(), training.clip_norm)
+        optimizer.step()
+        progress.step += 1
+        total, count = total + loss.item() * len(batch), count + len(batch)
+        on_step()
+    return total / max(count, 1)
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, batches: Iterable[Batch], accelerator: Accelerator) -> Predictions:
+    """The model's answers to every clip, gathered from all processes."""
+    model.eval()
+    answers: list[tuple[str, int, list[float]]] = []
+    for batch in batches:
+        output = model(batch.to(accelerator.device))
+        labels = batch.labels.tolist() if batch.labels is not None else [-1] * len(batch)
+        answers.extend(zip(batch.clip_ids, labels, output.logits.float().cpu().tolist(), strict=True))
+    if accelerator.num_processes > 1:
+        from accelerate.utils import gather_object
+
+        answers = gather_object(answers)
+    return Predictions(
+        [clip_id for clip_id, _, _ in answers],
+        np.array([label for _, label, _ in answers]),
+        np.array([logits for _, _, logits in answers]),
+    )
+
+
+def learning_rate_factor(step: int, total_steps: int, warmup_share: float) -> float:
+    """Linear warm-up from 0, then half a cosine down to 0."""
+    warmup = max(1, round(warmup_share * total_steps))
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total_steps - warmup)))
+
+
+def note_validation(progress: Progress, train_loss: float, validation: Predictions) -> bool:
+    """Record an epoch; True when its validation UAR is the best so far, or equals it with a lower cross-entropy.
+
+    Small validation sets give equal UARs often; the cross-entropy then tells the epochs apart.
+    """
+    uar, loss = validation.uar, validation.cross_entropy
+    progress.history.append({"train_loss": train_loss, "val_uar": 100 * uar, "val_loss": loss})
+    is_best = uar > progress.best_uar or (uar == progress.best_uar and loss < progress.best_loss)
+    if is_best:
+        progress.best_uar, progress.best_loss, progress.best_epoch = uar, loss, progress.epoch
+    progress.epochs_without_gain = 0 if is_best else progress.epochs_without_gain + 1
+    progress.epoch += 1
+    return is_best

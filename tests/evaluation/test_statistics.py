@@ -1,0 +1,73 @@
+"""Intervals that resample speakers."""
+
+import numpy as np
+import pytest
+
+from avser.evaluation.statistics import Interval, clustered_interval, paired_difference
+
+
+def test_clustering_widens_the_interval_when_speakers_differ():
+    rng = np.random.default_rng(0)
+    level = rng.normal(size=10)
+    values = np.repeat(level, 50) + 0.1 * rng.normal(size=500)
+    speakers = [str(i) for i in np.repeat(np.arange(10), 50)]
+    clustered = clustered_interval(values, speakers)
+    as_if_independent = clustered_interval(values, [str(i) for i in range(500)])
+    assert clustered.high - clustered.low > 4 * (as_if_independent.high - as_if_independent.low)
+    assert clustered.value == pytest.approx(values.mean())
+
+
+@pytest.mark.parametrize("num_speakers", [6, 20])
+def test_the_interval_covers_the_true_mean_about_as_often_as_it_says(num_speakers):
+    rng = np.random.default_rng(1)
+    speakers = [str(i) for i in np.repeat(np.arange(num_speakers), 3)]
+    hits = 0
+    for _ in range(300):
+        level = rng.normal(size=num_speakers)
+        found = clustered_interval(np.repeat(level, 3), speakers, num_resamples=500)
+        hits += found.low <= 0 <= found.high
+    assert 0.91 <= hits / 300 <= 0.98
+
+
+def test_one_speaker_gives_no_interval():
+    found = clustered_interval(np.arange(5.0), ["a"] * 5)
+    assert found.value == 2
+    assert np.isnan(found.low)
+    assert np.isnan(found.high)
+
+
+def test_one_seed_gives_one_interval():
+    values, speakers = np.random.default_rng(0).normal(size=40), [str(i // 2) for i in range(40)]
+    assert clustered_interval(values, speakers, seed=3) == clustered_interval(values, speakers, seed=3)
+    assert clustered_interval(values, speakers, seed=3) != clustered_interval(values, speakers, seed=4)
+
+
+def test_a_paired_difference_is_surer_than_its_parts():
+    rng = np.random.default_rng(2)
+    level = np.repeat(rng.normal(size=12), 10)
+    speakers = [str(i) for i in np.repeat(np.arange(12), 10)]
+    a, b = level + 0.2 + 0.05 * rng.normal(size=120), level + 0.05 * rng.normal(size=120)
+    difference, p_value = paired_difference(a, b, speakers)
+    assert difference.low > 0.15
+    assert difference.high < 0.25
+    assert p_value < 0.01
+
+
+def test_no_difference_gives_a_large_p_value():
+    values, speakers = np.array([0.0, 1.0] * 20), [str(i) for i in range(40)]
+    difference, p_value = paired_difference(values, values, speakers)
+    assert difference == Interval(0.0, 0.0, 0.0)
+    assert p_value == 1.0
+
+
+def test_nothing_to_resample_is_an_error():
+    with pytest.raises(ValueError, match="no clips"):
+        clustered_interval(np.array([]), [])
+    with pytest.raises(ValueError, match="cluster names"):
+        clustered_interval(np.arange(3.0), ["a"])
+    with pytest.raises(ValueError, match="a pair for every clip"):
+        paired_difference(np.arange(3.0), np.arange(2.0), ["a"] * 3)
+
+
+def test_intervals_print_with_their_value_first():
+    assert f"{Interval(1.234, 1.0, 1.5):.2f}" == "1.23 [1.00, 1.50]"

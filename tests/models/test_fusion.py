@@ -1,0 +1,90 @@
+"""Fusions: every kind answers with any modality missing, and late ones match the arithmetic."""
+
+import pytest
+import torch
+
+from avser.models.attention import AttentionPooling
+from avser.models.fusion import FUSIONS, drop_modalities, without
+
+SETTINGS = {"hidden": 12, "dropout": 0.0, "window_s": 0.1}
+
+
+def part(num_steps, step_s, seed, count=3):
+    torch.manual_seed(seed)
+    pool = AttentionPooling(8, 4, kind="gated", hidden=6)
+    mask = torch.ones(count, num_steps, dtype=torch.bool)
+    return pool(torch.randn(count, num_steps, 8), mask, step_s * torch.arange(num_steps).expand(count, -1))
+
+
+@pytest.fixture
+def parts():
+    return {"audio": part(10, 0.04, 0), "video": part(5, 0.08, 1)}
+
+
+def build(kind, **extra):
+    torch.manual_seed(3)
+    return FUSIONS[kind](["audio", "video"], 8, 4, **SETTINGS | extra).eval()
+
+
+@pytest.mark.parametrize("kind", FUSIONS)
+def test_a_modality_that_is_absent_equals_one_that_is_masked(kind, parts):
+    """Leaving a modality out of the batch, or masking it in every clip, gives the same finite answer."""
+    fusion = build(kind)
+    everyone = torch.ones(3, dtype=torch.bool)
+    for missing, left in (("audio", "video"), ("video", "audio")):
+        masked = fusion({**parts, missing: without(parts[missing], everyone)})
+        absent = fusion({left: parts[left]})
+        assert torch.isfinite(masked).all()
+        torch.testing.assert_close(masked.log_softmax(1), absent.log_softmax(1))
+
+
+@pytest.mark.parametrize("kind", FUSIONS)
+def test_one_clip_missing_a_modality_leaves_the_others_alone(kind, parts):
+    fusion = build(kind)
+    holed = fusion({**parts, "audio": without(parts["audio"], torch.tensor([True, False, False]))})
+    whole = fusion(parts)
+    torch.testing.assert_close(holed[1:], whole[1:])
+    assert not torch.allclose(holed[0], whole[0])
+
+
+@pytest.mark.parametrize("kind", FUSIONS)
+def test_both_modalities_move_the_answer(kind, parts):
+    fusion = build(kind)
+    for name, step in (("audio", 0.04), ("video", 0.08)):
+        changed = {**parts, name: part(parts[name].mask.shape[1], step, seed=9)}
+        assert not torch.allclose(fusion(changed), fusion(parts))
+
+
+def test_late_average_by_hand(parts):
+    expected = (parts["audio"].logits.softmax(1) + parts["video"].logits.softmax(1)) / 2
+    torch.testing.assert_close(build("late_average")(parts).softmax(1), expected, atol=1e-6, rtol=1e-5)
+
+
+def test_late_product_by_hand(parts):
+    product = parts["audio"].logits.softmax(1) * parts["video"].logits.softmax(1)
+    torch.testing.assert_close(build("late_product")(parts).softmax(1), product / product.sum(1, keepdim=True))
+
+
+def test_cross_attention_looks_no_further_than_its_window(parts):
+    fusion = build("cross_attention", window_s=0.1)
+    source = parts["video"].sequence.clone().requires_grad_(True)
+    parts["video"].sequence = source
+    taken = fusion._look("audio", parts["audio"], "video", parts["video"])  # audio steps at 0, 0.04, ... 0.36 s
+    taken[:, 0].sum().backward()  # video steps at 0, 0.08, 0.16, 0.24, 0.32 s
+    assert source.grad.abs().sum(dim=(0, 2)).nonzero().flatten().tolist() == [0, 1]
+
+
+def test_dropout_takes_at_most_one_modality_and_about_the_right_share(parts):
+    many = {name: part(4, 0.1, seed, count=2000) for seed, name in enumerate(parts)}
+    torch.manual_seed(0)
+    dropped = drop_modalities(many, 0.4)
+    gone = {name: ~p.present for name, p in dropped.items()}
+    assert not (gone["audio"] & gone["video"]).any()
+    assert 0.35 < (gone["audio"] | gone["video"]).float().mean() < 0.45
+    assert 0.15 < gone["audio"].float().mean() < 0.25
+    assert (dropped["audio"].pooled[gone["audio"]] == 0).all()
+
+
+def test_dropout_never_takes_the_only_modality(parts):
+    alone = {"audio": parts["audio"], "video": without(parts["video"], torch.ones(3, dtype=torch.bool))}
+    assert drop_modalities(alone, 1.0)["audio"].present.all()

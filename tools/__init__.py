@@ -1,0 +1,1 @@
+"""Programs about experiments, each `python -m tools.<name>`."""
