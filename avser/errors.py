@@ -25,5 +25,9 @@ class ConfigError(AvserError):
     """A configuration holds an unknown key, a value out of range, or parts that do not fit each other."""
 
 
+class TrainingError(AvserError):
+    """Training cannot go on, e.g. because the loss is no longer finite."""
+
+
 class CheckpointError(AvserError):
     """A run folder or weight file is missing, damaged, or was not written by avser."""

@@ -9,7 +9,6 @@ runs/demo. The configuration is configs/experiments/demo.yaml.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -41,6 +40,7 @@ from avser.roi.plots import figure_png, plot_ablation, save_figure
 from avser.roi.report import ReportFigure, ReportSummary, write_report
 from avser.roi.view import ClipView
 from avser.structures import AUDIO, FUSED, VIDEO
+from avser.training.checkpoint import write_json
 from preprocessing.synthetic.corpus import Settings, write_corpus
 
 LOG = Console(stderr=True)
@@ -89,7 +89,7 @@ def run_demo(config: Config, settings: Settings, *, workers: int) -> list[str]:
         write_demo_report(folder, ablation, study, views, caveats(models))
 
     metrics = describe(ablation, study, seconds)
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1), encoding="utf-8")
+    write_json(folder / "metrics.json", metrics)
     for table in (ablation_table(ablation), *region_tables(study)):
         print_table(table)
     print(f"report: {folder / 'report.html'}   ({sum(seconds.values()):.0f} s)")

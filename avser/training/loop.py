@@ -13,6 +13,7 @@ from torch import nn
 
 from avser.config import TrainingConfig
 from avser.data.augment import augment_batch
+from avser.errors import TrainingError
 from avser.evaluation.metrics import unweighted_average_recall
 from avser.structures import Batch
 from avser.training.checkpoint import Progress
@@ -80,7 +81,7 @@ def train_epoch(
         with accelerator.autocast():
             loss = loss_of(model(batch), batch)
         if not torch.isfinite(loss):
-            raise FloatingPointError(
+            raise TrainingError(
                 f"the loss became {loss.item()} at step {progress.step} (clips {', '.join(batch.clip_ids[:4])} ...); "
                 "lower training.learning_rate or check these clips"
             )

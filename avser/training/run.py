@@ -41,6 +41,7 @@ from avser.training.checkpoint import (
     save_model,
     save_state,
     versions,
+    write_json,
     write_text,
 )
 from avser.training.loop import Predictions, evaluate, note_validation, train_epoch
@@ -104,7 +105,7 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False) -> P
     data = load_data(config)
     model = build_model(config.model, len(data.emotions), sample_rate_hz=config.media.sample_rate_hz)
     write_text(folder / "config.yaml", config_to_yaml(config))
-    write_text(folder / "split.json", json.dumps(data.split.to_json(), indent=1))
+    write_json(folder / "split.json", data.split.to_json())
     for note in data.notes:
         CONSOLE.print(f"[dim]{note}[/dim]")
 
@@ -213,7 +214,7 @@ def build_optimizer(model: nn.Module, training: TrainingConfig) -> torch.optim.O
 def write_results(folder: Path, config: Config, data: RunData, predictions: dict[str, Predictions]) -> dict[str, Any]:
     """metrics.json and predictions.csv: nothing without protocol, fingerprint, seed and interval."""
     metrics = _describe(config, data, {part: score_part(found, data) for part, found in predictions.items()})
-    write_text(folder / "metrics.json", json.dumps(metrics, indent=1))
+    write_json(folder / "metrics.json", metrics)
     with (folder / "predictions.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["clip_id", "split", "speaker", "emotion", "predicted", *data.emotions])

@@ -5,6 +5,10 @@ that depends on the emotion (`LAGS_S`); the pair's common centre follows one rul
 noise, light and the like are drawn without regard to the emotion. In some clips one of the two modalities shows the
 emotion only weakly, and every clip takes on a share of an emotion that is easily mistaken for its own, other ones in
 the voice than in the face: so neither modality alone is enough, and both together know more.
+
+Half of the lag moves each region, so a region's place is not quite free of the emotion: a linear model that is told
+the true interval of one modality guesses 18 to 19 % right where chance is 17 % (1440 clips). Told both, it reads the
+lag off them and reaches 55 %.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ from avser.data.manifest import ClipRow, write_manifest, write_regions
 from avser.errors import ManifestError
 from avser.structures import AUDIO, VIDEO, Region
 from preprocessing.synthetic import face, voice
+from preprocessing.synthetic.recording import record
 
 # Mean of the lag, voice centre minus face centre, in seconds: above 0 the face leads. Our choice, not a finding.
 LAGS_S = {
@@ -189,7 +194,7 @@ def render_clip(plan: Plan, streams: list[np.random.Generator]) -> tuple[np.ndar
     traits = plan.speaker.voice
     said = voice.articulate(speech_rng, traits, len(control_s))
     dry = voice.synthesize(voice_rng, traits, said, plan.voice_shift, intensity(control_s, plan.voice_region))
-    waveform, recording = voice.record(record_rng, dry)
+    waveform, recording = record(record_rng, dry)
     lips = np.interp(frame_s, control_s, said.amplitude) * face_rng.uniform(0.4, 0.7)
     frames = face.render(face_rng, plan.speaker.face, plan.face_shift, intensity(frame_s, plan.face_region), lips)
     return waveform, frames, recording

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
-from scipy.signal import fftconvolve, resample_poly
+from scipy.signal import resample_poly
 
 SAMPLE_RATE_HZ = 16000
 CONTROL_HZ = 200  # rate of every parameter track
@@ -257,35 +257,6 @@ def synthesize(
     return _overlap_add(np.fft.irfft(spectrum, NUM_FFT), num_samples)
 
 
-def record(rng: np.random.Generator, voice: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
-    """The voice as a microphone in a room gives it, and the random facts of that room.
-
-    Echo, channel slope, noise, level (root mean square) and crest factor are drawn without regard to the emotion, so
-    none of them says which one it is.
-
-    Returns:
-        (N,) float32 in [-1, 1], and the settings drawn.
-    """
-    facts = {
-        "echo_s": rng.uniform(0.05, 0.2),
-        "echo_db": rng.uniform(-26, -12),
-        "slope_db": rng.uniform(-1.5, 1.5),
-        "snr_db": rng.uniform(20, 38),
-        "rms_db": rng.uniform(-28, -20),
-        "crest_db": rng.uniform(12, 14),
-    }
-    tail = rng.normal(0, 1, int(0.4 * SAMPLE_RATE_HZ)) * np.exp(
-        -np.arange(int(0.4 * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ / (facts["echo_s"] / 3)
-    )
-    echo = fftconvolve(voice, tail / np.linalg.norm(tail))[: len(voice)]
-    wet = voice + echo * 10 ** (facts["echo_db"] / 20)
-    wet = _color(wet, facts["slope_db"])
-    noise = _color(rng.normal(0, 1, len(voice)), rng.uniform(-6, -2))
-    wet = wet / _rms(wet) + noise / _rms(noise) * 10 ** (-facts["snr_db"] / 20)
-    wet = _set_crest(wet, facts["crest_db"])
-    return (wet / _rms(wet) * 10 ** (facts["rms_db"] / 20)).astype(np.float32), facts
-
-
 def _glottal_pulses(rng: np.random.Generator, cues: dict[str, np.ndarray], num_samples: int) -> np.ndarray:
     """(num_samples,) derivative of the glottal flow, made at twice the rate against aliasing."""
     control = np.arange(len(cues["f0_hz"])) * HOP
@@ -330,27 +301,3 @@ def _overlap_add(frames: np.ndarray, num_samples: int) -> np.ndarray:
     for b in range(num_blocks):
         out[b : b + len(frames)] += blocks[:, b]
     return out.ravel()[WINDOW // 2 : WINDOW // 2 + num_samples] * (2 * HOP / WINDOW)
-
-
-def _color(signal: np.ndarray, slope_db: float) -> np.ndarray:
-    """The signal with `slope_db` a octave added between 100 Hz and 8 kHz, and nothing below 40 Hz."""
-    spectrum = np.fft.rfft(signal)
-    hz = np.fft.rfftfreq(len(signal), 1 / SAMPLE_RATE_HZ)
-    gain = 10 ** (slope_db * np.log2(np.maximum(hz, 100) / 1000) / 20) * (hz > 40)
-    return np.fft.irfft(spectrum * gain, len(signal))
-
-
-def _set_crest(signal: np.ndarray, crest_db: float) -> np.ndarray:
-    """Soft-limit until peak over root mean square is `crest_db`: a loud stretch must not show in the clip's peak."""
-    signal = signal / np.abs(signal).max()
-    low, high = 1e-3, 60.0
-    for _ in range(14):
-        drive = np.sqrt(low * high)
-        limited = np.tanh(drive * signal)
-        above = 20 * np.log10(np.abs(limited).max() / _rms(limited)) > crest_db
-        low, high = (drive, high) if above else (low, drive)
-    return np.tanh(low * signal)
-
-
-def _rms(signal: np.ndarray) -> float:
-    return float(np.sqrt(np.mean(signal**2)) + 1e-12)

@@ -93,7 +93,7 @@ def test_faulty_weights_are_refused(tmp_path):
         build_backbone("torchvision:squeezenet1_1", weights=str(tmp_path / "none.safetensors"))
     pickled = tmp_path / "w.pth"
     torch.save({}, pickled)
-    with pytest.raises(CheckpointError, match="only .safetensors"):
+    with pytest.raises(CheckpointError, match=r"only \.safetensors"):
         build_backbone("torchvision:squeezenet1_1", weights=str(pickled))
     damaged = tmp_path / "damaged.safetensors"
     damaged.write_bytes(b"\x00" * 50)

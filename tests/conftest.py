@@ -1,0 +1,68 @@
+"""Shared by all tests: the folder of real data, and a small corpus rendered and cached once a session."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from avser.config import Config, load_config
+
+TINY = [
+    "media.fps=10",
+    "media.crop_px=32",
+    "media.faces.tracker=center",
+    "data.emotions=[anger, disgust, fear, happiness, sadness, surprise]",
+    "data.test_share=0.34",
+    "model.audio.backbone={name: 'timm:test_byobnet', weights: none, max_stride: 4}",
+    "model.video.backbone={name: 'timm:test_byobnet', weights: none, max_stride: 8}",
+    "model.audio.dim=16",
+    "model.video.dim=16",
+    "model.video.temporal=tcn",
+    "model.attention.hidden=8",
+    "model.fusion.hidden=16",
+    "training.epochs=2",
+    "training.batch_size=8",
+]
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder named by AVSER_REAL_DATA; the test is skipped where it is unset."""
+    folder = os.environ.get("AVSER_REAL_DATA")
+    if not folder:
+        pytest.skip("AVSER_REAL_DATA is not set: no real recordings to test on")
+    path = Path(folder).resolve()
+    if not path.is_dir():
+        pytest.fail(f"AVSER_REAL_DATA={folder} is no folder")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_corpus(tmp_path_factory) -> Path:
+    """Folder of a rendered corpus (6 speakers, 6 emotions, a clip each), cached under `cache/`."""
+    from avser.data.cache import build_cache
+    from avser.data.manifest import read_manifest
+    from preprocessing.synthetic.corpus import Settings, write_corpus
+
+    folder = tmp_path_factory.mktemp("corpus")
+    write_corpus(folder, Settings(speakers=6, clips_per_emotion=1, seed=5))
+    report = build_cache(
+        read_manifest(folder / "manifest.csv"), folder / "cache", load_config(TINY).media, progress=False
+    )
+    assert not report.failures
+    return folder
+
+
+@pytest.fixture
+def tiny_config(tiny_corpus, tmp_path):
+    """Builds a configuration of a two-epoch run on the tiny corpus; overrides as for `load_config`."""
+
+    def build(*overrides: str) -> Config:
+        places = [
+            f"data.manifest={tiny_corpus / 'manifest.csv'}",
+            f"data.cache={tiny_corpus / 'cache'}",
+            f"runs={tmp_path / 'runs'}",
+        ]
+        return load_config([*TINY, *places, *overrides])
+
+    return build
