@@ -77,7 +77,7 @@ class SpectrogramConfig:
     min_hz: float = 50.0
     max_hz: float = 8000.0
     deltas: bool = True  # True: static, delta, delta-delta as three channels; False: static three times
-    normalize: Literal["clip", "none"] = "clip"
+    normalize: Literal["clip", "band", "none"] = "clip"
 
 
 @dataclass
@@ -87,6 +87,7 @@ class BackboneConfig:
     name: str = "torchvision:squeezenet1_1"  # torchvision:NAME | timm:NAME
     weights: str = "imagenet"  # imagenet | none | path of a .safetensors file
     max_stride: int = 8  # cut after the last layer whose total stride does not exceed this
+    max_time_stride: int | None = None  # spectrograms: deeper layers stride along frequency alone; None: alike
     freeze: bool = False
 
 
@@ -110,6 +111,7 @@ class VideoBranchConfig:
     layers: int = 1
     dim: int = 128
     dropout: float = 0.2
+    baseline: Literal["none", "clip"] = "none"  # clip: take the clip's median face away from every frame
     grid: int = 4  # the face's feature map is pooled to grid x grid places
 
 

@@ -61,8 +61,8 @@ class LogMel(nn.Module):
             planes = torch.stack([log_mel, delta, regression_delta(hold_last(delta, num_frames))], dim=1)
         else:
             planes = log_mel[:, None].repeat(1, 3, 1, 1)
-        if self.normalize == "clip":
-            planes = standardize(planes, frame_mask)
+        if self.normalize != "none":
+            planes = standardize(planes, frame_mask, each_band=self.normalize == "band")
         return planes * frame_mask[:, None, None, :], frame_mask
 
     def log_mel(self, waveform: Tensor, mask: Tensor) -> Tensor:
@@ -98,15 +98,17 @@ def regression_delta(x: Tensor) -> Tensor:
     return nn.functional.conv1d(flat, kernel.view(1, 1, 5)).view_as(x)
 
 
-def standardize(planes: Tensor, frame_mask: Tensor) -> Tensor:
-    """Zero mean and unit variance per clip and channel over real frames.
+def standardize(planes: Tensor, frame_mask: Tensor, *, each_band: bool = False) -> Tensor:
+    """Zero mean and unit variance per clip and channel over real frames, or per band of frequency too.
 
-    planes: (B, K, F, T), frame_mask: (B, T). Loudness and the channel's overall gain drop out.
+    planes: (B, K, F, T), frame_mask: (B, T). The clip's gain drops out; with `each_band` the colour of voice and
+    microphone does as well (cepstral mean and variance normalisation, in the spectrum).
     """
-    real = frame_mask[:, None, None, :].to(planes.dtype)
-    count = (real.sum(dim=(2, 3), keepdim=True) * planes.shape[2]).clamp(min=1)
-    mean = (planes * real).sum(dim=(2, 3), keepdim=True) / count
-    variance = ((planes - mean).square() * real).sum(dim=(2, 3), keepdim=True) / count
+    real = frame_mask[:, None, None, :].to(planes.dtype).expand(-1, -1, planes.shape[2], -1)
+    over = (3,) if each_band else (2, 3)
+    count = real.sum(dim=over, keepdim=True).clamp(min=1)
+    mean = (planes * real).sum(dim=over, keepdim=True) / count
+    variance = ((planes - mean).square() * real).sum(dim=over, keepdim=True) / count
     return (planes - mean) / (variance + 1e-5).sqrt()
 
 

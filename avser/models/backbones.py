@@ -33,7 +33,8 @@ class Backbone(nn.Module):
 
     def __init__(self, layers: nn.Module, *, freeze: bool = False) -> None:
         super().__init__()
-        self.layers = layers.requires_grad_(not freeze)
+        # Channels last is the layout that convolutions are fastest in, on CPU and GPU alike.
+        self.layers = layers.requires_grad_(not freeze).to(memory_format=torch.channels_last)
         self.frozen = freeze
         # While a pass runs, by number of columns: real columns of each clip; while probing, (stride, offset).
         self._lengths: dict[int, Tensor] = {}
@@ -56,6 +57,7 @@ class Backbone(nn.Module):
         Returns:
             features (B, C, F', T') and their mask (B, T'), or None where none was given.
         """
+        planes = planes.contiguous(memory_format=torch.channels_last)
         if mask is None:
             return _last(self.layers(planes)), None
         self._lengths = {planes.shape[-1]: mask.sum(dim=1)}
@@ -112,13 +114,22 @@ class Backbone(nn.Module):
         return output * real[:, None, None, :].to(output.dtype)
 
 
-def build_backbone(name: str, *, weights: str = "none", max_stride: int = 8, freeze: bool = False) -> Backbone:
+def build_backbone(
+    name: str,
+    *,
+    weights: str = "none",
+    max_stride: int = 8,
+    max_time_stride: int | None = None,
+    freeze: bool = False,
+) -> Backbone:
     """A backbone by name, e.g. "torchvision:mobilenet_v2" or "timm:resnet18".
 
     Args:
         weights: "imagenet" (downloaded by torchvision or timm), "none", or the path of a .safetensors file with the
             library's own parameter names.
         max_stride: cut after the last layer (torchvision) or stage (timm) whose total stride does not exceed this.
+        max_time_stride: let layers that would stride further along the last axis stride along the other one alone, so
+            that a spectrogram goes deep into the network and keeps short steps in time. None: stride alike.
         freeze: keep the weights as they are.
 
     Raises:
@@ -128,7 +139,43 @@ def build_backbone(name: str, *, weights: str = "none", max_stride: int = 8, fre
     library, _, model_name = name.partition(":")
     if library not in BUILDERS or not model_name:
         raise ConfigError(f"backbone {name!r}: write torchvision:NAME or timm:NAME, e.g. torchvision:mobilenet_v2")
-    return Backbone(BUILDERS[library](model_name, weights, max_stride), freeze=freeze)
+    layers = BUILDERS[library](model_name, weights, max_stride)
+    if max_time_stride is not None:
+        hold_time_stride(layers, max_time_stride)
+    return Backbone(layers, freeze=freeze)
+
+
+def hold_time_stride(layers: nn.Module, max_time_stride: int) -> None:
+    """Change the strides of convolutions and poolings in place so that the last axis shrinks no further; weights fit on.
+
+    Raises:
+        ConfigError: the network shrinks its planes by other means.
+    """
+    size = 256
+
+    def adjust(layer: Any, inputs: tuple[Tensor, ...]) -> None:
+        stride = layer.stride
+        rows, columns = stride if isinstance(stride, tuple) else (stride, stride)
+        reached = 2 ** round(math.log2(size / inputs[0].shape[-1]))
+        if columns > 1 and reached * columns > max_time_stride:
+            layer.stride = (rows, 1)
+            if layer.kernel_size == stride:  # a pooling of cells side by side: no overlap along time either
+                layer.kernel_size = (rows, 1)
+
+    striding = [m for m in layers.modules() if isinstance(m, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d)]
+    hooks = [layer.register_forward_pre_hook(adjust) for layer in striding]
+    was_training = layers.training
+    try:
+        with torch.no_grad():
+            features = _last(layers.eval()(torch.zeros(1, 3, size, size)))
+    except RuntimeError as error:
+        raise ConfigError(f"this backbone cannot keep its stride in time at {max_time_stride}: {error}") from error
+    finally:
+        layers.train(was_training)
+        for hook in hooks:
+            hook.remove()
+    if 2 ** round(math.log2(size / features.shape[-1])) > max_time_stride:
+        raise ConfigError(f"this backbone cannot keep its stride in time at {max_time_stride}; take another")
 
 
 def _torchvision_layers(name: str, weights: str, max_stride: int) -> nn.Module:

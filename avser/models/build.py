@@ -100,12 +100,19 @@ def build_video_branch(video: VideoBranchConfig, pretrained: bool) -> VideoBranc
         dim=video.dim,
         dropout=video.dropout,
         grid=video.grid,
+        baseline=video.baseline,
     )
 
 
 def _build_cnn(config: BackboneConfig, pretrained: bool) -> Backbone:
     weights = config.weights if pretrained else "none"
-    return build_backbone(config.name, weights=weights, max_stride=config.max_stride, freeze=config.freeze)
+    return build_backbone(
+        config.name,
+        weights=weights,
+        max_stride=config.max_stride,
+        max_time_stride=config.max_time_stride,
+        freeze=config.freeze,
+    )
 
 
 SYSTEMS: dict[str, Callable[[ModelConfig, int, int, bool], nn.Module]] = {"av_roi": build_av_roi}

@@ -14,18 +14,32 @@ class VideoBranch(nn.Module):
 
     The feature map is pooled to a coarse grid rather than to one vector, so that mouth and brows stay apart; crops are
     aligned, so a grid cell is a place in the face (our choice).
+
+    With `baseline="clip"` the clip's usual face is taken away from each frame: what is left is expression rather than
+    identity, as OpenFace calibrates action units by the person's median (Baltrusaitis et al. 2015). It suits clips that
+    change; where one expression fills most of the clip it would take that away too, so it is not the default.
     """
 
     modality = "video"
 
-    def __init__(self, backbone: Backbone, temporal: nn.Module, *, dim: int, dropout: float, grid: int = 4) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        temporal: nn.Module,
+        *,
+        dim: int,
+        dropout: float,
+        grid: int = 4,
+        baseline: str = "none",
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.pool = nn.AdaptiveAvgPool2d(grid)
-        width = backbone.num_channels * grid * grid
-        self.project = nn.Sequential(nn.Linear(width, dim), nn.ReLU(), nn.Dropout(dropout))
+        self.project = nn.Linear(backbone.num_channels * grid * grid, dim)
+        self.dropout = nn.Dropout(dropout)
         self.temporal = temporal
         self.dim = dim
+        self.baseline = baseline
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
@@ -45,6 +59,9 @@ class VideoBranch(nn.Module):
             faces = self.encode_frames(batch.frames[mask])  # (real frames, D): padding costs nothing
             sequence = sequence.to(faces.dtype)
             sequence[mask] = faces
+        if self.baseline == "clip":
+            sequence = (sequence - usual_face(sequence, mask)) * mask[..., None]
+        sequence = self.dropout(torch.relu(sequence))
         return self.temporal(sequence, mask), mask, batch.frame_times
 
     def encode_frames(self, frames: Tensor) -> Tensor:
@@ -52,3 +69,13 @@ class VideoBranch(nn.Module):
         images = (frames.float() / 255 - self.mean) / self.std
         features, _ = self.backbone(images)
         return self.project(self.pool(features).flatten(1))
+
+
+def usual_face(sequence: Tensor, mask: Tensor) -> Tensor:
+    """(B, 1, D): each feature's median over the real steps; 0 for a clip without any.
+
+    The median and not the mean: a mean carries some of a short expression, and taking it away would print the
+    expression's negative on every neutral frame.
+    """
+    median = sequence.masked_fill(~mask[..., None], float("nan")).nanmedian(dim=1, keepdim=True).values
+    return median.nan_to_num()
