@@ -1,7 +1,6 @@
 """The `avser` command: each subcommand parses its arguments, calls one function of the library and prints the answer.
 
-Answers go to stdout, progress and warnings to stderr. Exit codes: 0 done, 1 something failed (with a list), 2 wrong
-usage. Libraries are imported inside the commands, so that `avser --help` answers at once.
+Libraries are imported inside the commands, so that `avser --help` answers at once.
 """
 
 from __future__ import annotations
@@ -12,37 +11,53 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from avser.config import config_to_yaml, list_configs, load_config
 from avser.errors import AvserError, ConfigError
 
 if TYPE_CHECKING:
+    from avser.evaluation.statistics import Interval
     from avser.roi.tables import ReportTable
     from avser.structures import Prediction
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-config_app = typer.Typer(no_args_is_help=True, help="List, show and check configurations.")
+HELP = """Audio-visual emotion recognition that shows which moments of voice and face carried the emotion.
+
+Answers go to stdout, progress and warnings to stderr. Exit codes: 0 done, 1 something failed, 2 wrong usage."""
+
+# Help as plain text: rich would take the [key=value ...] of a usage line for markup.
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=HELP
+)
+config_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, show and check configurations.")
 app.add_typer(config_app, name="config")
 
-OUT, LOG = Console(), Console(stderr=True)
+FILE_WIDTH = 120  # of tables where stdout is no terminal that knows its own
+LOG = Console(stderr=True, soft_wrap=True)
 
 Sources = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[CONFIG...] [key=value...]", help="named configs, YAML files, overrides; later wins"),
+    typer.Argument(
+        metavar="CONFIG|KEY=VALUE",
+        help="named configurations (`avser config list`), YAML files and key=value; later wins",
+        show_default=False,
+    ),
 ]
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="run folder")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="folder of a run")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="remove an earlier run of this name first")]
 
 
 @app.command()
 def cache(
-    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST")],
+    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="manifest.csv of a corpus")],
     out: Annotated[Path, typer.Option("--out", help="cache folder")],
     sources: Sources = None,
     workers: Annotated[int, typer.Option(help="processes")] = 2,
 ) -> None:
-    """Decode every clip of a manifest once: voice, face crops, landmarks."""
+    """Decode voices and faces of a corpus, once."""
     from avser.data.cache import build_cache
     from avser.data.manifest import read_manifest
 
@@ -61,10 +76,13 @@ def cache(
 @app.command()
 def train(
     sources: Sources = None,
-    resume: Annotated[bool, typer.Option(help="go on with an interrupted run")] = False,
-    overwrite: Annotated[bool, typer.Option(help="remove an earlier run of this name first")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with an interrupted run")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
-    """Train one run: avser train SYSTEM CORPUS [key=value ...]."""
+    """Train one run: a system on a corpus.
+
+    E.g. `avser train av_roi ravdess name=first training.epochs=20`.
+    """
     from avser.training.run import train as train_run
 
     folder = train_run(load_config(sources or []), resume=resume, overwrite=overwrite)
@@ -82,10 +100,10 @@ def evaluate(run: Run, split: Annotated[str, typer.Option(help="train, val or te
 @app.command()
 def ablate(
     sources: Sources = None,
-    resume: Annotated[bool, typer.Option(help="keep finished cells, go on with the rest")] = False,
-    overwrite: Annotated[bool, typer.Option(help="remove earlier cells first")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="keep finished runs, go on with the rest")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
-    """Compare voice, face and both, on one split."""
+    """Train for voice, face and both on one split, and compare."""
     from avser.experiments.ablation import ablate_modalities, ablation_table
 
     ablation = ablate_modalities(load_config(sources or []), resume=resume, overwrite=overwrite)
@@ -95,10 +113,13 @@ def ablate(
 @app.command()
 def roi(
     run: Run,
-    clip: Annotated[Path | None, typer.Argument(metavar="[CLIP]", help="one media file")] = None,
+    clip: Annotated[Path | None, typer.Argument(metavar="CLIP", help="a media file; else the test split")] = None,
     out: Annotated[Path, typer.Option("--out", help="folder for tables, figures and report.html")] = Path("roi"),
 ) -> None:
-    """Regions of interest of one clip, or of a run's whole test split, in voice and face, with a report."""
+    """Find and report the moments that matter, in voice and face.
+
+    RUN is a run, or the folder of an `avser ablate`: curves then come from models that only hear or only see.
+    """
     from avser.experiments.region_report import report_clip, report_split
 
     report = report_split(run, out) if clip is None else report_clip(run, clip, out)
@@ -108,10 +129,10 @@ def roi(
 @app.command()
 def predict(
     run: Run,
-    clips: Annotated[list[Path], typer.Argument(metavar="CLIP...")],
-    as_json: Annotated[bool, typer.Option("--json", help="one JSON object a clip and line")] = False,
+    clips: Annotated[list[Path], typer.Argument(metavar="CLIP", help="media files")],
+    as_json: Annotated[bool, typer.Option("--json", help="one line of JSON a clip")] = False,
 ) -> None:
-    """The emotion of media files, with the moments that carried it."""
+    """Tell the emotion of media files, and which moments carried it."""
     from avser.inference import load_model
     from avser.inference import predict as predict_clip
 
@@ -133,7 +154,7 @@ def predict(
 
 @config_app.command("list")
 def config_list() -> None:
-    """The named configurations."""
+    """List the named configurations."""
     for folder, paths in list_configs().items():
         typer.echo(f"{folder}:")
         for path in paths:
@@ -142,13 +163,13 @@ def config_list() -> None:
 
 @config_app.command("show")
 def config_show(sources: Sources = None) -> None:
-    """The configuration that these sources give, every default written out."""
+    """Show a configuration with every default written out."""
     typer.echo(config_to_yaml(load_config(sources or [])), nl=False)
 
 
 @config_app.command("check")
 def config_check(sources: Sources = None) -> None:
-    """Check a configuration, and the manifest it names, before anything is trained."""
+    """Check a configuration, and the manifest that it names."""
     from avser.data.manifest import read_manifest
 
     config = load_config(sources or [])
@@ -171,18 +192,20 @@ def print_table(table: ReportTable) -> None:
     """A table of results on stdout."""
     from avser.roi.tables import format_cell
 
-    shown = Table(title=table.title, title_justify="left")
+    rows = [[format_cell(cell) for cell in row] for row in table.rows]
+    shown = Table(title=escape(table.title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for i, column in enumerate(table.columns):
-        shown.add_column(column, justify="left" if i == 0 else "right")
-    for row in table.rows:
-        shown.add_row(*(format_cell(cell) for cell in row))
-    OUT.print(shown)
+        widest = max((len(row[i]) for row in rows), default=0)
+        shown.add_column(escape(column), justify="right" if i else "left", min_width=widest if i else None)
+    for row in rows:
+        shown.add_row(*map(escape, row))
+    out = Console(width=None if sys.stdout.isatty() else FILE_WIDTH)
+    out.print(shown)
     for remark in filter(None, (table.caption, table.note)):
-        OUT.print(remark, style="dim", markup=False, highlight=False)
+        out.print(remark, style="dim", markup=False, highlight=False)
 
 
 def _print_scores(metrics: dict[str, Any], split: str, folder: Path) -> None:
-    from avser.evaluation.statistics import Interval
     from avser.roi.tables import ReportTable
 
     scores = metrics[split]
@@ -190,11 +213,19 @@ def _print_scores(metrics: dict[str, Any], split: str, folder: Path) -> None:
         ReportTable(
             f"{folder}, {split}",
             ["", "%"],
-            [["UAR", Interval(**scores["uar"])], ["WA", Interval(**scores["wa"])]],
+            [["UAR", _read_interval(scores["uar"])], ["WA", _read_interval(scores["wa"])]],
             f"{scores['num_clips']} clips of {scores['num_speakers']} speakers; intervals 95 %, clustered by speaker. "
             f"Protocol {metrics['protocol']}, split {metrics['split_fingerprint']}, seed {metrics['seed']}.",
+            "; ".join(metrics["notes"]),
         )
     )
+
+
+def _read_interval(stored: dict[str, float | None]) -> Interval:
+    """An interval out of metrics.json, where a bound that does not exist is null."""
+    from avser.evaluation.statistics import Interval
+
+    return Interval(**{name: float("nan") if value is None else value for name, value in stored.items()})
 
 
 def _prediction_line(prediction: Prediction) -> str:
@@ -204,7 +235,7 @@ def _prediction_line(prediction: Prediction) -> str:
         for modality, found in prediction.regions.items()
         if found
     )
-    return f"{prediction.clip_id}\t{prediction.emotion}\t{100 * share:.0f} %\t{regions}"
+    return f"{prediction.clip_id}\t{prediction.emotion}\t{100 * share:.0f} %\t{regions or 'no moment stands out'}"
 
 
 def _prediction_dict(prediction: Prediction) -> dict[str, Any]:

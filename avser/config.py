@@ -100,7 +100,8 @@ class AudioBranchConfig:
     layers: int = 1
     dim: int = 128
     dropout: float = 0.2
-    spec_augment: bool = True
+    spec_augment: bool = True  # mask random bands and stretches while training
+    warp: float = 0.0  # largest relative stretch of the frequency axis while training; 0: none
 
 
 @dataclass
@@ -244,6 +245,12 @@ def config_to_yaml(config: Any) -> str:
     return yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
 
 
+def config_differences(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
+    """Dotted key -> its value in each, of every setting that two configurations do not share."""
+    theirs = dict(_dotted(other))
+    return {k: (v, theirs[k]) for k, v in _dotted(one) if not is_dataclass(v) and v != theirs[k]}
+
+
 def list_configs() -> dict[str, list[Path]]:
     """Every named configuration, by folder: systems, corpora, experiments."""
     return {folder: sorted((config_root() / folder).glob("*.yaml")) for folder in CONFIG_FOLDERS}
@@ -329,20 +336,8 @@ def _dotted_layer(layer: dict[str, Any], known: dict[str, Any], prefix: str = ""
             yield from _dotted_layer(value, known, key + ".")
 
 
-def _share(x: float) -> bool:
-    return 0 <= x <= 1
-
-
-def _positive(x: float) -> bool:
-    return x > 0 and math.isfinite(x)
-
-
-def _not_negative(x: float) -> bool:
-    return x >= 0 and math.isfinite(x)
-
-
 SHARES = """
-    data.val_share data.test_share model.audio.dropout model.video.dropout model.fusion.dropout
+    model.audio.warp data.val_share data.test_share model.audio.dropout model.video.dropout model.fusion.dropout
     model.fusion.modality_dropout training.warmup_share training.label_smoothing training.augment.flip
     roi.mass roi.coverage media.faces.center_size
 """.split()

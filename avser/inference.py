@@ -12,7 +12,7 @@ from torch import nn
 
 from avser.config import Config
 from avser.data.dataset import Example, collate
-from avser.errors import AvserError
+from avser.errors import AvserError, CheckpointError, MediaError
 from avser.features.spectral import LogMel
 from avser.media.clip import read_clip
 from avser.media.faces import build_tracker
@@ -56,6 +56,9 @@ def load_model(run: str | Path, device: str | None = None) -> TrainedModel:
     """
     path = Path(run)
     path = path / MODEL_FILE if path.suffix != ".safetensors" else path
+    parts = _find_parts(path.parent)
+    if parts and not path.is_file():
+        raise CheckpointError(f"{run}: a folder of runs; name one of them: {', '.join(map(str, parts.values()))}")
     network, config, emotions = load_trained(path)
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     return TrainedModel(network.to(where), config, emotions, path.parent, where)
@@ -68,12 +71,14 @@ def load_models(run: str | Path, device: str | None = None) -> dict[str, Trained
     run gives one entry, named after its modality or "fused".
 
     Raises:
-        CheckpointError: neither a run nor a folder of runs.
+        CheckpointError: neither a run nor a folder of runs, or the runs name other emotions or read media otherwise.
     """
     folder = Path(run)
-    parts = {name: folder / name for name in (AUDIO, VIDEO, FUSED) if (folder / name / MODEL_FILE).is_file()}
+    parts = _find_parts(folder)
     if parts and not (folder / MODEL_FILE).is_file():
-        return {name: load_model(part, device) for name, part in parts.items()}
+        models = {name: load_model(part, device) for name, part in parts.items()}
+        _check_alike(*models.values())
+        return models
     model = load_model(folder, device)
     return {FUSED if len(model.modalities) > 1 else model.modalities[0]: model}
 
@@ -151,11 +156,22 @@ def try_alignment(view: ClipView) -> Alignment | None:
 
 
 def read_media(model: TrainedModel, path: str | Path) -> Clip:
-    """Decode a file as the model's cache was made: the same functions, the same settings."""
+    """Decode a file as the model's cache was made: the same functions, the same settings.
+
+    Raises:
+        MediaError: the file cannot be used, or has nothing that the model could hear or see.
+    """
     path, media = Path(path), model.config.media
     info = probe(path)
     faces = media.faces
+    wants_voice = AUDIO in model.modalities and info.has_audio
     wants_face = VIDEO in model.modalities and info.has_video
+    if not wants_voice and not wants_face:
+        tracks = " or ".join("an audio track" if m == AUDIO else "a video track" for m in model.modalities)
+        raise MediaError(
+            f"{path}: has nothing for the model in {model.folder}, which needs {tracks}; give another recording, or a "
+            "model of another modality"
+        )
     tracker = None
     if wants_face:
         tracker = build_tracker(
@@ -170,7 +186,7 @@ def read_media(model: TrainedModel, path: str | Path) -> Clip:
         )
     return read_clip(
         path.stem,
-        audio=path if AUDIO in model.modalities and info.has_audio else None,
+        audio=path if wants_voice else None,
         video=path if wants_face else None,
         tracker=tracker,
         sample_rate_hz=media.sample_rate_hz,
@@ -199,6 +215,21 @@ def has_modality(clip: Clip, modality: str) -> bool:
     if modality == AUDIO:
         return clip.waveform is not None
     return clip.face is not None and bool(clip.face.found.any())
+
+
+def _find_parts(folder: Path) -> dict[str, Path]:
+    """The runs of a folder that a modality ablation made, by name."""
+    return {name: folder / name for name in (AUDIO, VIDEO, FUSED) if (folder / name / MODEL_FILE).is_file()}
+
+
+def _check_alike(first: TrainedModel, *others: TrainedModel) -> None:
+    """Models that answer together must mean the same by an emotion, and be given the same clip."""
+    for other in others:
+        if (other.emotions, other.config.media) != (first.emotions, first.config.media):
+            raise CheckpointError(
+                f"{other.folder} and {first.folder} differ in their emotions or in `media`, so they cannot answer "
+                "together; train them by one `avser ablate`"
+            )
 
 
 def _as_clip(clip: str | Path | Clip, model: TrainedModel) -> Clip:

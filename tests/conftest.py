@@ -58,11 +58,20 @@ def tiny_config(tiny_corpus, tmp_path):
     """Builds a configuration of a two-epoch run on the tiny corpus; overrides as for `load_config`."""
 
     def build(*overrides: str) -> Config:
-        places = [
-            f"data.manifest={tiny_corpus / 'manifest.csv'}",
-            f"data.cache={tiny_corpus / 'cache'}",
-            f"runs={tmp_path / 'runs'}",
-        ]
-        return load_config([*TINY, *places, *overrides])
+        return load_config([*tiny_sources(tiny_corpus), f"runs={tmp_path / 'runs'}", *overrides])
 
     return build
+
+
+@pytest.fixture(scope="session")
+def tiny_ablation(tiny_corpus) -> Path:
+    """Folder of the runs audio, video and fused on the tiny corpus; every curve of theirs has regions."""
+    from avser.experiments.ablation import ablate_modalities
+
+    sources = [*tiny_sources(tiny_corpus), f"runs={tiny_corpus / 'runs'}", "name=ablation", "roi.rule=coverage"]
+    ablate_modalities(load_config([*sources, "model.video.baseline=clip", "training.learning_rate=1e-2"]))
+    return tiny_corpus / "runs" / "ablation"
+
+
+def tiny_sources(corpus: Path) -> list[str]:
+    return [*TINY, f"data.manifest={corpus / 'manifest.csv'}", f"data.cache={corpus / 'cache'}"]

@@ -104,7 +104,7 @@ def describe(ablation: ModalityAblation, study: RegionStudy, seconds: dict[str, 
         "seed": ablation.seed,
         "ablation": {row.name: row.to_dict() for row in ablation.rows},
         "auroc": {modality: asdict(scores.auroc) for modality, scores in study.localization.items()},
-        "lag_error_s": asdict(study.lags.error_s) if study.lags else None,
+        "lag_error_s": {name: asdict(scores.median_error_s) for name, scores in study.lags.items()},
         "regions": study.to_dict(),
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
     }

@@ -13,7 +13,7 @@ Statistic = Callable[[np.ndarray], float]
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with its confidence interval."""
+    """A value with its confidence interval; the ends are NaN where there is none."""
 
     value: float
     low: float
@@ -21,6 +21,8 @@ class Interval:
 
     def __format__(self, spec: str) -> str:
         spec = spec or ".1f"
+        if not (np.isfinite(self.low) and np.isfinite(self.high)):
+            return f"{self.value:{spec}} [no interval]"
         return f"{self.value:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
 
 

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from accelerate import Accelerator
 
-from avser.config import Config
-from avser.errors import ConfigError
+from avser.config import Config, config_differences, load_config
+from avser.errors import CheckpointError, ConfigError
 from avser.evaluation.metrics import Scores, unweighted_average_recall
 from avser.evaluation.statistics import Interval, paired_difference
+from avser.experiments.unseen import check_unseen
 from avser.roi.tables import ReportTable
 from avser.structures import AUDIO, FUSED, MODALITIES, VIDEO, Batch
 from avser.training.checkpoint import MODEL_FILE, load_trained
@@ -52,13 +53,14 @@ class ModalityResult:
 
 @dataclass
 class ModalityAblation:
-    """The rows, and under which protocol they were measured."""
+    """The rows, and under which protocol they were measured; `notes` are those on data and split."""
 
     rows: list[ModalityResult]
     runs: dict[str, Path]
     protocol: str
     split_fingerprint: str
     seed: int
+    notes: list[str]
 
     def __getitem__(self, name: str) -> ModalityResult:
         return next(row for row in self.rows if row.name == name)
@@ -72,6 +74,8 @@ def ablate_modalities(config: Config, *, resume: bool = False, overwrite: bool =
 
     Raises:
         ConfigError: the configuration is not one of both modalities.
+        CheckpointError: a finished run is there and neither `resume` nor `overwrite` is asked for, or it was trained
+            with other settings.
     """
     if set(config.model.modalities) != set(MODALITIES):
         raise ConfigError(f"model.modalities={config.model.modalities}: a modality ablation needs audio and video")
@@ -79,8 +83,11 @@ def ablate_modalities(config: Config, *, resume: bool = False, overwrite: bool =
     for name in (AUDIO, VIDEO, FUSED):
         part = single_modality(config, name)
         folder = Path(part.runs) / part.name
-        finished = (folder / "metrics.json").is_file() and not overwrite
-        runs[name] = folder if finished and resume else train(part, resume=resume, overwrite=overwrite)
+        if resume and not overwrite and (folder / "metrics.json").is_file():
+            _check_settings(folder, part)
+            runs[name] = folder
+        else:
+            runs[name] = train(part, resume=resume, overwrite=overwrite)
     return compare_modalities(config, runs)
 
 
@@ -93,8 +100,14 @@ def single_modality(config: Config, name: str) -> Config:
 
 
 def compare_modalities(config: Config, runs: dict[str, Path]) -> ModalityAblation:
-    """Predictions of all cells on the test split, and each cell's paired difference to the fused model."""
+    """Predictions of all cells on the test split, and each cell's paired difference to the fused model.
+
+    Raises:
+        CheckpointError: a run has seen some of the test clips in training.
+    """
     data = load_data(config)
+    for run in runs.values():
+        check_unseen(run, data.split.test)
     predictions = {name: _predict(runs[name], data, name) for name in (AUDIO, VIDEO, FUSED)}
     predictions |= {f"fused_{only}": _predict(runs[FUSED], data, only) for only in MODALITIES}
     fused = predictions[FUSED]
@@ -106,7 +119,7 @@ def compare_modalities(config: Config, runs: dict[str, Path]) -> ModalityAblatio
             difference, row.p_value = paired_difference(_pairs(fused), _pairs(found), speakers, _uar)
             row.difference = Interval(*(100 * x for x in (difference.value, difference.low, difference.high)))
         rows.append(row)
-    return ModalityAblation(rows, runs, data.split.protocol, data.split.fingerprint(), config.seed)
+    return ModalityAblation(rows, runs, data.split.protocol, data.split.fingerprint(), config.seed, data.notes)
 
 
 def ablation_table(ablation: ModalityAblation) -> ReportTable:
@@ -116,12 +129,24 @@ def ablation_table(ablation: ModalityAblation) -> ReportTable:
         "Voice, face, both",
         ["model", "UAR, %", "WA, %", "fused minus this, points", "p"],
         [[row.label, row.scores.uar, row.scores.wa, row.difference, row.p_value] for row in ablation.rows],
-        f"{scores.num_clips} test clips of {scores.num_speakers} speakers who are in neither training nor validation. "
-        "UAR: unweighted average recall; WA: accuracy. Intervals are 95 %, from resampling speakers; p is two-sided, "
-        "from the same resampling of paired differences in UAR.",
+        f"{scores.num_clips} test clips of {scores.num_speakers} speakers. UAR: unweighted average recall; "
+        "WA: accuracy. Intervals are 95 %, from resampling speakers; p is two-sided, from the same resampling of "
+        "paired differences in UAR.",
         f"Guessing reaches a UAR of {100 / len(scores.recall):.1f} %. Protocol {ablation.protocol}, split "
-        f"{ablation.split_fingerprint}, seed {ablation.seed}.",
+        f"{ablation.split_fingerprint}, seed {ablation.seed}; {'; '.join(ablation.notes)}.",
     )
+
+
+def _check_settings(run: Path, config: Config) -> None:
+    """A finished run may stand in an ablation only if it was trained as the other cells are."""
+    found = config_differences(load_config([run / "config.yaml"]), config)
+    others = {key: pair for key, pair in found.items() if key not in ("name", "runs") and not key.startswith("roi.")}
+    if others:
+        raise CheckpointError(
+            f"{run}: was trained with other settings: "
+            f"{'; '.join(f'{key} is {ours} there, {wanted} asked for' for key, (ours, wanted) in others.items())}. "
+            "Ask for the same ones, give another name (name=...), or --overwrite it"
+        )
 
 
 def _predict(run: Path, data: RunData, given: str) -> Predictions:

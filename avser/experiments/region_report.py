@@ -9,9 +9,9 @@ import numpy as np
 
 from avser.data.cache import ClipCache
 from avser.data.manifest import ClipRow, read_manifest
-from avser.errors import CheckpointError
 from avser.evaluation.statistics import clustered_interval
-from avser.experiments.region_study import RegionStudy, Truth, study_regions, write_tables
+from avser.experiments.region_study import BEST_CORRELATION, RegionStudy, Truth, study_regions, write_tables
+from avser.experiments.unseen import check_unseen
 from avser.inference import TrainedModel, explain, load_models
 from avser.roi.plots import MODALITY_WORDS, figure_png, plot_clip, plot_lags, save_figure
 from avser.roi.report import ReportFigure, ReportSummary, write_report
@@ -64,17 +64,16 @@ def load_test_clips(models: Mapping[str, TrainedModel]) -> tuple[list[ClipRow], 
     """The test clips that the models were never trained on, their known regions, and the protocol.
 
     Raises:
-        CheckpointError: the models do not share one split, so some would be judged on clips they were trained on.
+        CheckpointError: one of the models has seen some of these clips in training.
     """
-    data = {name: load_data(model.config) for name, model in models.items()}
-    if len({found.split.fingerprint() for found in data.values()}) > 1:
-        raise CheckpointError("these runs were not trained on one and the same split; compare runs of one ablation")
-    main = data.get(FUSED) or next(iter(data.values()))
     config = (models.get(FUSED) or next(iter(models.values()))).config
+    data = load_data(config)
+    for model in models.values():
+        check_unseen(model.folder, data.split.test)
     cache = ClipCache(Path(config.data.cache), config.media)
-    rows = [main.rows[clip_id] for clip_id in main.split.test]
+    rows = [data.rows[clip_id] for clip_id in data.split.test]
     truth = read_manifest(config.data.manifest).regions
-    return rows, [cache.load(row.clip_id) for row in rows], truth, main.split.protocol
+    return rows, [cache.load(row.clip_id) for row in rows], truth, data.split.protocol
 
 
 def sample_views(
@@ -132,12 +131,13 @@ def _alignment_table(study: RegionStudy) -> ReportTable:
 
 
 def region_figures(study: RegionStudy) -> list[ReportFigure]:
-    if study.lags is None:
+    if BEST_CORRELATION not in study.lags:
         return []
-    clip_ids = [c for c in study.planted_lag_s if np.isfinite(study.recovered_lag_s[c])]
+    recovered = study.recovered_lag_s[BEST_CORRELATION]
+    clip_ids = [c for c in study.planted_lag_s if np.isfinite(recovered[c])]
     figure = plot_lags(
         [study.planted_lag_s[c] for c in clip_ids],
-        [study.recovered_lag_s[c] for c in clip_ids],
+        [recovered[c] for c in clip_ids],
         [study.rows[c].emotion for c in clip_ids],
     )
     return [ReportFigure("Lag: planted and recovered", figure_png(figure))]

@@ -14,8 +14,13 @@ from avser.data.manifest import ClipRow
 from avser.errors import AvserError
 from avser.inference import TrainedModel, has_modality, predict_clips
 from avser.roi.alignment import Alignment, measure_alignment, region_lag_s
+from avser.roi.intervals import smooth_curve
 from avser.roi.localization import LagScores, LocalizationScores, score_lags, score_localization
 from avser.structures import AUDIO, FUSED, MODALITIES, VIDEO, Clip, Curve, Prediction, Region
+
+# Ways to say by how much one modality leads.
+BEST_CORRELATION = "shift of best correlation"
+STRONGEST_REGIONS = "centres of the strongest regions"
 
 Truth = Mapping[str, Mapping[str, list[Region]]]
 
@@ -30,7 +35,8 @@ class RegionStudy:
         salience, regions: modality -> clip -> curve, regions.
         alignment: clip -> measures between both curves.
         localization: modality -> scores against the truth, where it is known.
-        lags: planted against recovered, where known, with both by clip.
+        planted_lag_s: clip -> true lag, where it is known; positive: the face leads.
+        recovered_lag_s, lags: way to estimate it -> clip -> seconds, and its scores against the planted ones.
         sources: modality -> which model its curves come from.
     """
 
@@ -40,9 +46,9 @@ class RegionStudy:
     regions: dict[str, dict[str, list[Region]]] = field(default_factory=dict)
     alignment: dict[str, Alignment] = field(default_factory=dict)
     localization: dict[str, LocalizationScores] = field(default_factory=dict)
-    lags: LagScores | None = None
     planted_lag_s: dict[str, float] = field(default_factory=dict)
-    recovered_lag_s: dict[str, float] = field(default_factory=dict)
+    recovered_lag_s: dict[str, dict[str, float]] = field(default_factory=dict)
+    lags: dict[str, LagScores] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
@@ -51,7 +57,7 @@ class RegionStudy:
             "num_clips": len(self.rows),
             "sources": self.sources,
             "localization": {m: asdict(scores) for m, scores in self.localization.items()},
-            "lags": asdict(self.lags) if self.lags else None,
+            "lags": {name: asdict(scores) for name, scores in self.lags.items()},
         }
 
 
@@ -81,7 +87,7 @@ def study_regions(
             study.sources[modality] = modality if modality in models else FUSED
             _find(study, source, [c for _, c in pairs if has_modality(c, modality)], modality, batch_size)
     _compare(study)
-    _score(study, truth)
+    _score(study, truth, main.config.roi.smooth_s)
     return study
 
 
@@ -123,21 +129,31 @@ def _compare(study: RegionStudy) -> None:
     study.alignment = {clip_id: study.alignment[clip_id] for clip_id in study.rows if clip_id in study.alignment}
 
 
-def _score(study: RegionStudy, truth: Truth) -> None:
+def _score(study: RegionStudy, truth: Truth, smooth_s: float) -> None:
+    """Curves are scored as regions are read off them: smoothed."""
     speakers = {clip_id: row.speaker for clip_id, row in study.rows.items()}
     for modality, curves in study.salience.items():
         known = {c: truth[c][modality] for c in curves if modality in truth.get(c, {})}
         if known:
             found = {c: study.regions[modality][c] for c in known}
-            study.localization[modality] = score_localization({c: curves[c] for c in known}, found, known, speakers)
+            smooth = {c: smooth_curve(curves[c], smooth_s) for c in known}
+            study.localization[modality] = score_localization(smooth, found, known, speakers)
+    _score_lags(study, truth, speakers)
+
+
+def _score_lags(study: RegionStudy, truth: Truth, speakers: Mapping[str, str]) -> None:
+    voices, faces = study.regions.get(AUDIO, {}), study.regions.get(VIDEO, {})
+    study.recovered_lag_s = {
+        BEST_CORRELATION: {c: alignment.lag_s for c, alignment in study.alignment.items()},
+        STRONGEST_REGIONS: {c: region_lag_s(voices.get(c, []), faces.get(c, [])) for c in study.alignment},
+    }
     for clip_id in study.alignment:
         planted = truth.get(clip_id, {})
-        regions = {m: study.regions[m].get(clip_id, []) for m in MODALITIES}
-        study.recovered_lag_s[clip_id] = region_lag_s(regions[AUDIO], regions[VIDEO])
         if all(m in planted for m in MODALITIES):
             study.planted_lag_s[clip_id] = region_lag_s(planted[AUDIO], planted[VIDEO])
-    if sum(np.isfinite(study.recovered_lag_s[c]) for c in study.planted_lag_s) >= 2:
-        study.lags = score_lags(study.planted_lag_s, study.recovered_lag_s, speakers)
+    for name, recovered in study.recovered_lag_s.items():
+        if sum(np.isfinite(recovered[c]) for c in study.planted_lag_s) >= 2:
+            study.lags[name] = score_lags(study.planted_lag_s, recovered, speakers)
 
 
 def _numbers(*values: float | None) -> list[str]:

@@ -112,6 +112,48 @@ def standardize(planes: Tensor, frame_mask: Tensor, *, each_band: bool = False) 
     return (planes - mean) / (variance + 1e-5).sqrt()
 
 
+class FrequencyWarp(nn.Module):
+    """Scales the frequency axis of each training clip by a random factor, as if another vocal tract had spoken.
+
+    Vocal tract length perturbation (Jaitly & Hinton 2013), here on the mel bands of all planes by interpolation: pitch
+    and formants move together, durations stay.
+
+    Args:
+        limit: largest relative change, e.g. 0.1 for factors from 0.9 to 1.1.
+    """
+
+    def __init__(self, *, num_mels: int, min_hz: float, max_hz: float, limit: float) -> None:
+        super().__init__()
+        self.limit = limit
+        self.lowest, highest = _mel(torch.tensor(min_hz)), _mel(torch.tensor(max_hz))
+        self.spacing = (highest - self.lowest) / (num_mels + 1)
+        mels = self.lowest + self.spacing * torch.arange(1, num_mels + 1)
+        self.centres_hz: Tensor
+        self.register_buffer("centres_hz", 700 * (10 ** (mels / 2595) - 1), persistent=False)
+
+    def forward(self, planes: Tensor) -> Tensor:
+        """planes (B, K, F, T) -> the same shape; unchanged when not training."""
+        if not self.training:
+            return planes
+        factor = 1 + self.limit * (2 * torch.rand(len(planes), 1, device=planes.device) - 1)
+        return self.warp(planes, factor)
+
+    def warp(self, planes: Tensor, factor: Tensor) -> Tensor:
+        """What was at frequency f is then at factor * f; factor (B, 1)."""
+        num_bands = planes.shape[2]
+        source = (_mel(self.centres_hz / factor) - self.lowest) / self.spacing - 1  # (B, F) band to read from
+        source = source.clamp(0, num_bands - 1)
+        below = source.floor().long().clamp(max=num_bands - 2)
+        share = (source - below)[:, None, :, None]
+        index = below[:, None, :, None].expand(-1, planes.shape[1], -1, planes.shape[3])
+        return torch.lerp(planes.gather(2, index), planes.gather(2, index + 1), share)
+
+
+def _mel(hz: Tensor) -> Tensor:
+    """Hz on the mel scale of O'Shaughnessy, as in HTK."""
+    return 2595 * torch.log10(1 + hz / 700)
+
+
 class SpecAugment(nn.Module):
     """Masks random bands of frequency and stretches of time while training (Park et al. 2019, arXiv 1904.08779).
 

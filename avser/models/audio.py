@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from avser.features.spectral import LogMel, SpecAugment
+from avser.features.spectral import FrequencyWarp, LogMel, SpecAugment
 from avser.models.backbones import Backbone
 from avser.structures import Batch
 
@@ -27,10 +27,12 @@ class AudioBranch(nn.Module):
         *,
         dim: int,
         dropout: float,
+        warp: FrequencyWarp | None = None,
         augment: SpecAugment | None = None,
     ) -> None:
         super().__init__()
         self.spectrogram = spectrogram
+        self.warp = warp
         self.augment = augment
         self.backbone = backbone
         self.min_frames = backbone.min_columns()
@@ -48,6 +50,8 @@ class AudioBranch(nn.Module):
         assert batch.waveform is not None
         assert batch.waveform_mask is not None
         planes, frame_mask = self.spectrogram(batch.waveform, batch.waveform_mask)
+        if self.warp is not None:
+            planes = self.warp(planes)
         if self.augment is not None:
             planes = self.augment(planes, frame_mask)
         planes, frame_mask = self._long_enough(planes, frame_mask)

@@ -146,7 +146,7 @@ def build_backbone(
 
 
 def hold_time_stride(layers: nn.Module, max_time_stride: int) -> None:
-    """Change the strides of convolutions and poolings in place so that the last axis shrinks no further; weights fit on.
+    """Change strides of convolutions and poolings in place so that the last axis shrinks no further; weights still fit.
 
     Raises:
         ConfigError: the network shrinks its planes by other means.

@@ -8,7 +8,7 @@ from torch import nn
 
 from avser.config import AudioBranchConfig, BackboneConfig, ModelConfig, VideoBranchConfig
 from avser.errors import ConfigError
-from avser.features.spectral import LogMel, SpecAugment
+from avser.features.spectral import FrequencyWarp, LogMel, SpecAugment
 from avser.models.attention import AttentionPooling
 from avser.models.audio import AudioBranch
 from avser.models.backbones import Backbone, build_backbone
@@ -83,6 +83,9 @@ def build_audio_branch(audio: AudioBranchConfig, sample_rate_hz: int, pretrained
         TEMPORAL[audio.temporal](audio.dim, audio.layers, audio.bidirectional, audio.dropout),
         dim=audio.dim,
         dropout=audio.dropout,
+        warp=FrequencyWarp(num_mels=s.num_mels, min_hz=s.min_hz, max_hz=s.max_hz, limit=audio.warp)
+        if audio.warp
+        else None,
         augment=SpecAugment() if audio.spec_augment else None,
     )
     if branch.step_s > MAX_STEP_S + 1e-9:

@@ -100,6 +100,11 @@ def step_intervals(times: np.ndarray) -> np.ndarray:
     return np.stack([times - before, times + after], axis=-1)
 
 
+def smooth_curve(curve: Curve, sd_s: float) -> Curve:
+    """The curve smoothed in time by a Gaussian of `sd_s` seconds."""
+    return Curve(curve.times, smooth_steps(curve.values, curve.times, sd_s))
+
+
 def smooth_steps(values: np.ndarray, times: np.ndarray, sd_s: float) -> np.ndarray:
     """Gaussian smoothing of (T, ...) values at uneven `times` (T,); a constant stays constant up to the edges."""
     values, times = np.asarray(values, dtype=float), np.asarray(times, dtype=float)

@@ -47,6 +47,9 @@ class LagScores:
     Attributes:
         error_s, chance_error_s: mean absolute difference in seconds, with the clip's own planted lag and with those of
             all other clips.
+        median_error_s: the median of the same differences, which a few clips with a lost region do not move.
+        constant_error_s: median difference when every clip is given the median planted lag, without looking at it: what
+            must be beaten before a lag says anything about its clip.
         bias_s: mean of recovered minus planted; positive: the face is placed too early, or the voice too late.
         correlation: Pearson, over clips.
         num_clips, num_speakers: that went into the scores.
@@ -55,6 +58,8 @@ class LagScores:
 
     error_s: Interval
     chance_error_s: Interval
+    median_error_s: Interval
+    constant_error_s: float
     bias_s: Interval
     correlation: Interval
     num_clips: int
@@ -132,6 +137,8 @@ def score_lags(
     return LagScores(
         error_s=clustered_interval(error, clusters, seed=seed),
         chance_error_s=clustered_interval(others, clusters, seed=seed),
+        median_error_s=clustered_interval(error, clusters, np.median, seed=seed),
+        constant_error_s=float(np.median(np.abs(true - np.median(true)))),
         bias_s=clustered_interval(got - true, clusters, seed=seed),
         correlation=clustered_interval(np.stack([true, got], axis=1), clusters, _correlation, seed=seed),
         num_clips=len(used),

@@ -1,4 +1,4 @@
-"""Tables of a report: what they hold, how a cell is written, and the tables that every study needs."""
+"""Tables of a report: what they hold, how a cell is written, and the tables of regions and lags."""
 
 from __future__ import annotations
 
@@ -41,23 +41,6 @@ def format_cell(value: Cell) -> str:
     return f"{value:{_digits(value)}}" if isinstance(value, float) else str(value)
 
 
-def ablation_table(uar: Mapping[str, Interval], wa: Mapping[str, Interval], chance: float) -> ReportTable:
-    """What voice, face and both reach.
-
-    Args:
-        uar, wa: variant ("audio", "video", "fused" or another name) -> percent.
-        chance: UAR of guessing, in percent.
-    """
-    return ReportTable(
-        "Voice, face, both",
-        ["answered from", "UAR, %", "WA, %"],
-        [[MODALITY_WORDS.get(name, name), uar[name], wa.get(name)] for name in uar],
-        "Unweighted average recall (the mean over emotions of the share recognised) and accuracy (WA), with 95 % "
-        "intervals from resampling speakers.",
-        f"Guessing reaches a UAR of {chance:.1f} %.",
-    )
-
-
 def region_table(scores: Mapping[str, LocalizationScores]) -> ReportTable:
     """How well found regions meet true ones, per modality, beside chance."""
     return ReportTable(
@@ -76,23 +59,28 @@ def region_table(scores: Mapping[str, LocalizationScores]) -> ReportTable:
             ]
             for name, s in scores.items()
         ],
-        "AUROC: how often a step inside a true region is more salient than one outside; 0.5 is chance. IoU: overlap "
+        "Curves are smoothed as they are to find regions. AUROC: how often a step inside a true region is more salient "
+        "than one outside; 0.5 is chance. IoU: overlap "
         "over union of found and true regions; at random: the same regions placed anywhere in the clip. Peak inside: "
         "how often the most salient step lies in a true region.",
         _left_out_note(scores),
     )
 
 
-def lag_table(scores: LagScores) -> ReportTable:
-    """How well the planted lag between voice and face is recovered, beside chance."""
-    row: list[Cell] = [scores.error_s, scores.chance_error_s.value, scores.bias_s, scores.correlation, scores.num_clips]
+def lag_table(scores: Mapping[str, LagScores]) -> ReportTable:
+    """How well the planted lag between voice and face is recovered, by each way to estimate it, beside chance."""
+    left_out = max(s.num_left_out for s in scores.values())
     return ReportTable(
         "Who leads, and by how much",
-        ["mean error, s", "by chance, s", "bias, s", "correlation", "clips"],
-        [row],
-        "The lag recovered from the strongest region of each modality against the true one. By chance: against the "
-        "true lags of all other clips.",
-        f"{scores.num_left_out} clips were left out: a modality has no region." if scores.num_left_out else "",
+        ["lag from", "median error, s", "mean error, s", "by chance, s", "bias, s", "correlation", "clips"],
+        [
+            [name, s.median_error_s, s.error_s, s.chance_error_s.value, s.bias_s, s.correlation, s.num_clips]
+            for name, s in scores.items()
+        ],
+        "The recovered lag against the true one. By chance: mean error against the true lags of all other clips.",
+        f"Giving every clip the median true lag, without looking at it, has a median error of "
+        f"{next(iter(scores.values())).constant_error_s:.3f} s."
+        + (f" {left_out} clips were left out, for want of a region." if left_out else ""),
     )
 
 

@@ -97,17 +97,13 @@ def train_epoch(
 
 @torch.no_grad()
 def evaluate(model: nn.Module, batches: Iterable[Batch], accelerator: Accelerator) -> Predictions:
-    """The model's answers to every clip, gathered from all processes."""
+    """The model's answers to every clip."""
     model.eval()
     answers: list[tuple[str, int, list[float]]] = []
     for batch in batches:
         output = model(batch.to(accelerator.device))
         labels = batch.labels.tolist() if batch.labels is not None else [-1] * len(batch)
         answers.extend(zip(batch.clip_ids, labels, output.logits.float().cpu().tolist(), strict=True))
-    if accelerator.num_processes > 1:
-        from accelerate.utils import gather_object
-
-        answers = gather_object(answers)
     return Predictions(
         [clip_id for clip_id, _, _ in answers],
         np.array([label for _, label, _ in answers]),

@@ -97,26 +97,41 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False) -> P
         AvserError: of the kind that says what is wrong with configuration, manifest, cache, split or checkpoint.
     """
     folder = Path(config.runs) / config.name
-    _claim(folder, resume=resume, overwrite=overwrite)
+    _check_free(folder, resume=resume, overwrite=overwrite)
     seed_everything(config.seed)
-    accelerator = Accelerator(
-        mixed_precision=config.training.mixed_precision, log_with="tensorboard", project_dir=folder
-    )
+    accelerator = build_accelerator(config, folder)
     data = load_data(config)
     model = build_model(config.model, len(data.emotions), sample_rate_hz=config.media.sample_rate_hz)
+    for note in data.notes:
+        CONSOLE.print(note, style="dim", markup=False)
+    if overwrite and folder.exists():
+        shutil.rmtree(folder)  # only now, when nothing in configuration or data stands against the new run
     write_text(folder / "config.yaml", config_to_yaml(config))
     write_json(folder / "split.json", data.split.to_json())
-    for note in data.notes:
-        CONSOLE.print(f"[dim]{note}[/dim]")
 
     fit(model, data, config, folder, accelerator)
-    accelerator.wait_for_everyone()
     best, _, _ = load_trained(folder / MODEL_FILE)
     best.to(accelerator.device)
     predictions = {part: evaluate(best, data.batches(part, config.training), accelerator) for part in ("val", "test")}
-    if accelerator.is_main_process:
-        write_results(folder, config, data, predictions)
+    write_results(folder, config, data, predictions)
     return folder
+
+
+def build_accelerator(config: Config, folder: Path) -> Accelerator:
+    """Device, precision and log of a run.
+
+    Raises:
+        ConfigError: started on several processes, which would train on the same clips each.
+    """
+    accelerator = Accelerator(
+        mixed_precision=config.training.mixed_precision, log_with="tensorboard", project_dir=folder
+    )
+    if accelerator.num_processes > 1:
+        raise ConfigError(
+            f"training on {accelerator.num_processes} processes is not supported yet: start it without `accelerate "
+            "launch`; one process uses one GPU"
+        )
+    return accelerator
 
 
 def load_data(config: Config) -> RunData:
@@ -182,10 +197,9 @@ def fit(model: nn.Module, data: RunData, config: Config, folder: Path, accelerat
                 on_step=lambda: show(progress),
             )
             validation = evaluate(prepared, data.batches("val", training), accelerator)
-            if note_validation(progress, loss, validation) and accelerator.is_main_process:
+            if note_validation(progress, loss, validation):
                 save_model(folder / MODEL_FILE, model, config, data.emotions)
-            if accelerator.is_main_process:
-                save_state(folder / STATE_FILE, model, optimizer, progress, state_key)
+            save_state(folder / STATE_FILE, model, optimizer, progress, state_key)
             accelerator.log(progress.history[-1], step=progress.epoch)
             show(progress)
     accelerator.end_training()
@@ -272,15 +286,14 @@ def _describe(config: Config, data: RunData, scores: dict[str, Scores]) -> dict[
     }
 
 
-def _claim(folder: Path, *, resume: bool, overwrite: bool) -> None:
+def _check_free(folder: Path, *, resume: bool, overwrite: bool) -> None:
     """Make sure that no earlier run is lost by accident."""
-    if overwrite and folder.exists():
-        shutil.rmtree(folder)
+    if overwrite:
+        return
     if (folder / "metrics.json").is_file():
         raise CheckpointError(f"{folder}: a finished run is there; give another name (name=...) or --overwrite it")
     if (folder / STATE_FILE).is_file() and not resume:
         raise CheckpointError(f"{folder}: an unfinished run is there; go on with --resume, or --overwrite it")
-    folder.mkdir(parents=True, exist_ok=True)
 
 
 def _state_key(config: Config, split: Split) -> str:

@@ -127,6 +127,8 @@ def test_lags_by_hand() -> None:
     recovered = {"a": 0.2, "b": 0.3, "c": 0.0, "d": float("nan"), "e": 0.1}
     scores = score_lags(planted, recovered, {"a": "s", "b": "s", "c": "t", "d": "t", "e": "t"})
     assert scores.error_s.value == pytest.approx(0.1)
+    assert scores.median_error_s.value == pytest.approx(0.1)  # of 0.1, 0 and 0.2
+    assert scores.constant_error_s == pytest.approx(0.2)  # true lags 0.1, 0.3, -0.2 around their median 0.1
     assert scores.bias_s.value == pytest.approx(0.1)
     # a against 0.3, -0.2: 0.1, 0.4; b against 0.1, -0.2: 0.2, 0.5; c against 0.1, 0.3: 0.1, 0.3
     assert scores.chance_error_s.value == pytest.approx(1.6 / 6)

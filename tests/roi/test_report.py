@@ -17,7 +17,7 @@ from avser.roi.alignment import measure_alignment
 from avser.roi.localization import LagScores, LocalizationScores
 from avser.roi.plots import figure_png, plot_ablation
 from avser.roi.report import MEASURES, ReportFigure, ReportSummary, describe_clip, write_report
-from avser.roi.tables import ReportTable, ablation_table, format_cell, lag_table, region_table
+from avser.roi.tables import ReportTable, format_cell, lag_table, region_table
 from avser.roi.timeline import LEFT, PLOT_WIDTH, build_timeline
 from avser.roi.view import ClipView
 from avser.structures import Curve, Prediction, Region
@@ -213,12 +213,11 @@ def test_cells(value: object, text: str) -> None:
 def test_ready_made_tables_fit_their_columns() -> None:
     i = Interval(0.5, 0.4, 0.6)
     tables = [
-        ablation_table({"audio": i, "fused": i}, {"audio": i}, 16.7),
         region_table({"audio": LocalizationScores(i, i, i, i, i, i, 10, 2, 1, 3)}),
-        lag_table(LagScores(i, i, i, i, 10, 2, 4)),
+        lag_table({"regions": LagScores(i, i, i, 0.1, i, i, 10, 2, 4)}),
     ]
     for table in tables:
         assert all(len(row) == len(table.columns) for row in table.rows)
-    assert tables[0].rows[1] == ["both", i, None]
-    assert "no region found in 1 clips" in tables[1].note
-    assert tables[2].note.startswith("4 clips")
+    assert "no region found in 1 clips" in tables[0].note
+    assert "0.100 s" in tables[1].note
+    assert "4 clips were left out" in tables[1].note

@@ -1,0 +1,141 @@
+"""`avser roi` as files: everything is written, the page parses and stands alone, names are harmless."""
+
+import csv
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from avser.config import load_config
+from avser.errors import CheckpointError, MediaError
+from avser.experiments.region_report import caveats, load_test_clips, report_clip, report_split
+from avser.inference import load_models
+from avser.structures import AUDIO, FUSED, VIDEO
+from avser.training.run import train
+
+VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
+RESOURCES = ("src", "href", "xlink:href", "data", "poster", "action", "srcset")
+
+
+class Page(HTMLParser):
+    """Checks that tags nest, and collects what the page refers to and which scripts it holds."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.references: list[str] = []
+        self.tags: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.references += [value or "" for name, value in attrs if name in RESOURCES]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def check_stands_alone(report: Path) -> Page:
+    text = report.read_text(encoding="utf-8")
+    page = Page(text)
+    assert [r for r in page.references if not r.startswith(("data:", "#"))] == []
+    assert not re.search(r"url\(\s*['\"]?(?!data:|#)", text)
+    assert "@import" not in text
+    assert "fetch(" not in text
+    return page
+
+
+@pytest.fixture(scope="module")
+def split_report(tiny_ablation, tmp_path_factory):
+    return report_split(tiny_ablation, tmp_path_factory.mktemp("roi"), num_clips=2)
+
+
+def test_a_split_leaves_page_tables_and_figures(split_report):
+    folder = split_report.parent
+    assert {path.name for path in folder.iterdir()} == {"report.html", "regions.csv", "alignment.csv", "figures"}
+    assert sorted(path.suffix for path in (folder / "figures").iterdir()) == [".png", ".png", ".svg", ".svg"]
+    assert all(path.stat().st_size > 1000 for path in (folder / "figures").iterdir())
+    check_stands_alone(split_report)
+    text = split_report.read_text()
+    assert "12 test clips; protocol speaker_holdout(" in text
+    for heading in ("Found regions against true ones", "Who leads", "How voice and face lie to each other"):
+        assert heading in text
+
+
+def test_a_split_covers_the_test_clips_and_no_other(split_report, tiny_ablation):
+    with (split_report.parent / "alignment.csv").open() as file:
+        clip_ids = [row["clip_id"] for row in csv.DictReader(file)]
+    rows, clips, truth, protocol = load_test_clips(load_models(tiny_ablation, "cpu"))
+    assert clip_ids == [row.clip_id for row in rows] == [clip.clip_id for clip in clips]
+    assert set(clip_ids) <= set(truth)
+    with (tiny_ablation / FUSED / "predictions.csv").open() as file:
+        assert set(clip_ids) == {row["clip_id"] for row in csv.DictReader(file) if row["split"] == "test"}
+    assert protocol.startswith("speaker_holdout(")
+
+
+def test_one_clip_leaves_a_page_and_its_figures(tiny_ablation, tiny_corpus, tmp_path):
+    report = report_clip(tiny_ablation, tiny_corpus / "media" / "s02_fear_01.mp4", tmp_path / "out")
+    check_stands_alone(report)
+    assert {path.name for path in (tmp_path / "out" / "figures").iterdir()} == {"s02_fear_01.png", "s02_fear_01.svg"}
+
+
+def test_the_name_of_a_clip_is_harmless(tiny_ablation, tiny_corpus, tmp_path):
+    name = "<script>alert(1)</script>".replace("/", "\N{DIVISION SLASH}") + " $x^2$ {{7*7}} 'q\" &amp;"
+    clip = tmp_path / f"{name}.mp4"
+    shutil.copy(tiny_corpus / "media" / "s02_fear_01.mp4", clip)
+    harmless = report_clip(tiny_ablation / AUDIO, tiny_corpus / "media" / "s02_fear_01.mp4", tmp_path / "a")
+    report = report_clip(tiny_ablation / AUDIO, clip, tmp_path / "b")
+    assert check_stands_alone(report).tags.count("script") == check_stands_alone(harmless).tags.count("script")
+    text = report.read_text(encoding="utf-8")
+    assert "&lt;script&gt;alert(1)" in text
+    assert "{{7*7}}" in text
+    svg = next((tmp_path / "b" / "figures").glob("*.svg")).read_text(encoding="utf-8")
+    assert "<script" not in svg
+
+
+def test_a_broken_clip_is_an_error_and_leaves_nothing(tiny_ablation, tmp_path):
+    clip = tmp_path / "broken.mp4"
+    clip.write_bytes(b"no media at all")
+    with pytest.raises(MediaError, match=r"broken\.mp4"):
+        report_clip(tiny_ablation, clip, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_models_of_different_splits_are_refused(tiny_ablation, tmp_path):
+    for name in (AUDIO, FUSED):
+        shutil.copytree(tiny_ablation / name, tmp_path / "mixed" / name)
+    base = load_config([tiny_ablation / VIDEO / "config.yaml"])
+    train(load_config(["data.split_seed=3", "training.epochs=1", "name=mixed/video", f"runs={tmp_path}"], base=base))
+    with pytest.raises(CheckpointError, match=r"mixed/video: was trained or validated on \d+ of the 12 test clips"):
+        report_split(tmp_path / "mixed", tmp_path / "out")
+
+
+def test_a_face_that_is_missing_in_one_clip_does_not_stop_the_comparison(tiny_ablation):
+    """The cell of the face then has one clip less than the others, and so another fingerprint, but no leak."""
+    import json
+
+    from avser.data.splits import Split
+    from avser.experiments.unseen import check_unseen
+
+    split = Split.from_json(json.loads((tiny_ablation / VIDEO / "split.json").read_text()))
+    check_unseen(tiny_ablation / AUDIO, split.test[1:])
+
+
+def test_the_reader_is_told_where_curves_come_from(tiny_ablation):
+    models = load_models(tiny_ablation, "cpu")
+    assert not any("one fused model" in sentence for sentence in caveats(models))
+    assert any("one fused model" in sentence for sentence in caveats({FUSED: models[FUSED]}))
+    models[VIDEO].config.model.video.temporal = "gru"
+    assert any("face branch of video is recurrent (gru)" in sentence for sentence in caveats(models))
+    assert any("not been tested for faithfulness" in sentence for sentence in caveats({AUDIO: models[AUDIO]}))

@@ -1,0 +1,153 @@
+"""Speed, always beside a baseline measured in the same run: `python -m tools.benchmark [features] [media] [train]`.
+
+Real recordings are used where AVSER_REAL_DATA names them, rendered ones otherwise. Machines are noisy: read the ratios,
+not the rates. Each rate is the best of several repetitions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+
+from avser.cli import print_table
+from avser.config import load_config
+from avser.data.cache import ClipCache, build_cache
+from avser.data.dataset import Example, collate
+from avser.data.manifest import ClipRow, Manifest
+from avser.features.spectral import LogMel
+from avser.media.audio import read_audio
+from avser.models.build import build_model
+from avser.roi.tables import Cell, ReportTable
+from avser.structures import Clip
+from preprocessing.synthetic.corpus import Settings, write_corpus
+
+NUM_CLIPS = 12
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="*", metavar="features | media | train", help="default: all")
+    chosen = parser.parse_args(arguments).what or list(BENCHMARKS)
+    if unknown := set(chosen) - set(BENCHMARKS):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; take {', '.join(BENCHMARKS)}")
+    with tempfile.TemporaryDirectory() as scratch:
+        files = find_media(Path(scratch))
+        for name in chosen:
+            print_table(BENCHMARKS[name](files, Path(scratch)))
+    return 0
+
+
+def bench_features(files: list[Path], _: Path) -> ReportTable:
+    """Log-mel planes with differences, in one padded batch, against librosa clip by clip."""
+    import librosa
+
+    voices = [read_audio(file) for file in files]
+    batch = collate([Example(str(i), Clip(str(i), 1.0, voice), None) for i, voice in enumerate(voices)])
+    front_end = LogMel()
+    assert batch.waveform is not None
+    assert batch.waveform_mask is not None
+    waveform, mask = batch.waveform, batch.waveform_mask
+
+    def by_librosa() -> None:
+        for voice in voices:
+            mel = librosa.feature.melspectrogram(
+                y=voice, sr=16000, n_fft=512, win_length=400, hop_length=160, n_mels=64
+            )
+            log_mel = np.log(mel + 1e-6)
+            librosa.feature.delta(log_mel, width=5)
+            librosa.feature.delta(log_mel, width=5, order=2)
+
+    return _compare(
+        "Log-mel with differences", len(voices), {"librosa": by_librosa, "avser": lambda: front_end(waveform, mask)}
+    )
+
+
+def bench_media(files: list[Path], scratch: Path) -> ReportTable:
+    """From file to cached clip, and from cache to memory, against decoding every frame to RGB and no more."""
+    rows = [ClipRow(f"c{i}", "bench", "s", "", file.name, file.name) for i, file in enumerate(files)]
+    media = load_config(["media.faces.tracker=center", "media.crop_px=112"]).media
+    turn = iter(range(1000))
+
+    def decode_only() -> None:
+        for file in files:
+            with av.open(str(file)) as container:
+                for frame in container.decode(video=0):
+                    frame.to_ndarray(format="rgb24")
+
+    def cache() -> Path:
+        folder = scratch / f"cache{next(turn)}"
+        build_cache(Manifest(rows, files[0].parent), folder, media, progress=False)
+        return folder
+
+    cached = ClipCache(cache())
+    return _compare(
+        "Media, one process, faces by a fixed box",
+        len(files),
+        {
+            "decode to RGB (PyAV)": decode_only,
+            "decode, crop and cache": cache,
+            "load from the cache": lambda: [cached.load(row.clip_id) for row in rows],
+        },
+    )
+
+
+def bench_train(_: list[Path], __: Path) -> ReportTable:
+    """One training step of the demo's models on clips in memory, forward alone as the baseline."""
+    rng = np.random.default_rng(0)
+    voices = [rng.normal(0, 0.1, 40000).astype(np.float32) for _ in range(16)]
+    batch = collate([Example(str(i), Clip(str(i), 2.5, voice), None) for i, voice in enumerate(voices)])
+    config = load_config(["demo", "model.modalities=[audio]"])
+    model = build_model(config.model, 6, sample_rate_hz=16000).train()
+    labels = torch.zeros(16, dtype=torch.long)
+
+    def forward() -> None:
+        with torch.no_grad():
+            model(batch)
+
+    def step() -> None:
+        torch.nn.functional.cross_entropy(model(batch).logits, labels).backward()
+
+    return _compare("The demo's voice model, 2.5 s clips", 16, {"forward": forward, "forward and backward": step})
+
+
+BENCHMARKS = {"features": bench_features, "media": bench_media, "train": bench_train}
+
+
+def find_media(scratch: Path) -> list[Path]:
+    """Audio-visual files: the real CREMA-D clips, or freshly rendered ones."""
+    real = os.environ.get("AVSER_REAL_DATA")
+    if real and (files := sorted(Path(real).glob("cremad/VideoFlash/*.flv"))):
+        return files
+    write_corpus(scratch / "corpus", Settings(speakers=2, clips_per_emotion=1, seed=0))
+    return sorted((scratch / "corpus" / "media").glob("*.mp4"))[:NUM_CLIPS]
+
+
+def _compare(title: str, num_clips: int, ways: dict[str, Callable[[], object]], repetitions: int = 5) -> ReportTable:
+    """Clips per second of each way, and its ratio to the first, the baseline."""
+    rates = {}
+    for name, way in ways.items():
+        way()  # the first call loads libraries and fills caches
+        seconds = []
+        for _ in range(repetitions):
+            begun = time.perf_counter()
+            way()
+            seconds.append(time.perf_counter() - begun)
+        rates[name] = num_clips / min(seconds)
+    baseline = next(iter(rates.values()))
+    rows: list[list[Cell]] = [[name, rate, rate / baseline] for name, rate in rates.items()]
+    return ReportTable(
+        title, ["", "clips/s", "times the first"], rows, f"{num_clips} clips, best of {repetitions} runs."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
