@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from avser.config import Config
+from avser.data.cache import tracker_for
 from avser.data.dataset import Example, collate
 from avser.errors import AvserError, CheckpointError, MediaError
 from avser.features.spectral import LogMel
 from avser.media.clip import read_clip
-from avser.media.faces import build_tracker
 from avser.media.video import probe
 from avser.roi.alignment import Alignment, measure_alignment
 from avser.roi.dynamics import fuse_evidence, mixture
@@ -163,7 +163,6 @@ def read_media(model: TrainedModel, path: str | Path) -> Clip:
     """
     path, media = Path(path), model.config.media
     info = probe(path)
-    faces = media.faces
     wants_voice = AUDIO in model.modalities and info.has_audio
     wants_face = VIDEO in model.modalities and info.has_video
     if not wants_voice and not wants_face:
@@ -172,23 +171,11 @@ def read_media(model: TrainedModel, path: str | Path) -> Clip:
             f"{path}: has nothing for the model in {model.folder}, which needs {tracks}; give another recording, or a "
             "model of another modality"
         )
-    tracker = None
-    if wants_face:
-        tracker = build_tracker(
-            faces.tracker,
-            crop_px=media.crop_px,
-            model=faces.model,
-            max_faces=faces.max_faces,
-            margin=faces.margin,
-            smooth_s=faces.smooth_s,
-            align=faces.align,
-            center_size=faces.center_size,
-        )
     return read_clip(
         path.stem,
         audio=path if wants_voice else None,
         video=path if wants_face else None,
-        tracker=tracker,
+        tracker=tracker_for(media) if wants_face else None,
         sample_rate_hz=media.sample_rate_hz,
         fps=media.fps,
     )
@@ -254,18 +241,7 @@ def _read_prediction(model: TrainedModel, output: Output, index: int, clip: Clip
             prediction.evidence[modality] = evidence_curve(part, index)
         if fault := describe_degenerate(curve):
             prediction.warnings.append(f"{modality} attention is degenerate: {fault}")
-        roi = model.config.roi
-        prediction.regions[modality] = find_regions(
-            curve,
-            modality,
-            rule=roi.rule,
-            kappa=roi.kappa,
-            mass=roi.mass,
-            coverage=roi.coverage,
-            smooth_s=roi.smooth_s,
-            merge_gap_s=roi.merge_gap_s,
-            min_duration_s=roi.min_duration_s,
-        )
+        prediction.regions[modality] = find_regions(curve, modality, **asdict(model.config.roi))
     return prediction
 
 

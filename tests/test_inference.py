@@ -157,7 +157,7 @@ def test_clips_answer_alike_alone_and_in_a_batch(models, cached, tiny_corpus):
     together = predict_clips(models[FUSED], clips)
     for clip, answer in zip(clips, together, strict=True):
         alone = predict(models[FUSED], clip)
-        assert list(answer.probabilities.values()) == pytest.approx(list(alone.probabilities.values()), abs=1e-4)
+        assert list(answer.probabilities.values()) == pytest.approx(list(alone.probabilities.values()), abs=5e-3)
         assert answer.salience.keys() == alone.salience.keys()
         for modality, curve in alone.salience.items():
             np.testing.assert_allclose(answer.salience[modality].values, curve.values, atol=1e-4)

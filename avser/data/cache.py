@@ -17,7 +17,7 @@ import io
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,7 @@ def build_cache(
     if workers < 1:
         raise CacheError(f"workers={workers}: takes 1 or more processes")
     out = Path(out)
-    _build_tracker(media)  # a missing model is one error now, not a failure of every clip
+    tracker_for(media)  # a missing model is one error now, not a failure of every clip
     settings_hash = _open_for_writing(out, media)
     report = CacheReport(len(manifest))
     jobs: list[_Job] = []
@@ -106,6 +106,14 @@ def build_cache(
     finally:
         _write_failures(out / "failures.csv", [*report.failures, *report.partial])
     return report
+
+
+def tracker_for(media: MediaConfig) -> Any:
+    """The face tracker of these settings, None for "none": for the cache and for prediction, so that both see alike."""
+    from avser.media.faces import build_tracker
+
+    faces = asdict(media.faces)
+    return build_tracker(faces.pop("tracker"), crop_px=media.crop_px, **faces)
 
 
 class ClipCache:
@@ -211,7 +219,7 @@ def _plan(manifest: Manifest, row: ClipRow, out: Path, media: MediaConfig, setti
 
 
 def _cache_chunk(jobs: list[_Job]) -> list[_Done | Failure]:
-    tracker = _build_tracker(jobs[0].media)
+    tracker = tracker_for(jobs[0].media)
     return [_cache_clip(job, tracker) for job in jobs]
 
 
@@ -257,22 +265,6 @@ def _remove(path: Path) -> None:
     """A clip that failed may have a file of an older source."""
     with contextlib.suppress(OSError):
         path.unlink()
-
-
-def _build_tracker(media: MediaConfig) -> Any:
-    from avser.media.faces import build_tracker
-
-    faces = media.faces
-    return build_tracker(
-        faces.tracker,
-        crop_px=media.crop_px,
-        model=faces.model,
-        max_faces=faces.max_faces,
-        margin=faces.margin,
-        smooth_s=faces.smooth_s,
-        align=faces.align,
-        center_size=faces.center_size,
-    )
 
 
 def _record(report: CacheReport, result: _Done | Failure, *, reused: bool = False) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
@@ -123,6 +124,8 @@ def build_accelerator(config: Config, folder: Path) -> Accelerator:
     Raises:
         ConfigError: started on several processes, which would train on the same clips each.
     """
+    # Accelerate keeps one state a process and refuses another precision; runs of one ablation may differ in it.
+    AcceleratorState._reset_state()
     accelerator = Accelerator(
         mixed_precision=config.training.mixed_precision, log_with="tensorboard", project_dir=folder
     )

@@ -8,7 +8,7 @@ import pytest
 
 from avser.data.cache import ClipCache
 from avser.data.manifest import read_manifest
-from avser.experiments.region_study import study_regions, write_tables
+from avser.experiments.region_study import BEST_CORRELATION, STRONGEST_REGIONS, study_regions, write_tables
 from avser.inference import load_models, predict
 from avser.roi.alignment import measure_alignment, region_lag_s
 from avser.structures import AUDIO, FUSED, MODALITIES, VIDEO
@@ -42,14 +42,14 @@ def test_curves_come_from_the_models_of_one_modality(study, models, corpus):
             study.salience[modality][row.clip_id].values, own.salience[modality].values, rtol=0.05
         )
     verdict = predict(models[FUSED], clip)
-    assert study.predictions[row.clip_id].probabilities == pytest.approx(verdict.probabilities, abs=1e-4)
+    assert study.predictions[row.clip_id].probabilities == pytest.approx(verdict.probabilities, abs=5e-3)
 
 
 def test_a_single_fused_run_gives_both_curves(models, corpus):
     study = study_regions({FUSED: models[FUSED]}, corpus[0][:2], {})
     assert study.sources == {AUDIO: FUSED, VIDEO: FUSED}
     assert study.localization == {}
-    assert study.lags is None
+    assert study.lags == {}
     assert len(study.alignment) == 2
 
 
@@ -71,11 +71,14 @@ def test_every_clip_is_found_compared_and_scored(study, corpus):
     planted = truth[some]
     assert study.planted_lag_s[some] == pytest.approx(planted[AUDIO][0].centre_s - planted[VIDEO][0].centre_s)
     found = {m: study.regions[m][some] for m in MODALITIES}
-    assert study.recovered_lag_s[some] == pytest.approx(region_lag_s(found[AUDIO], found[VIDEO]), nan_ok=True)
+    between = region_lag_s(found[AUDIO], found[VIDEO])
+    assert study.recovered_lag_s[STRONGEST_REGIONS][some] == pytest.approx(between, nan_ok=True)
+    assert study.recovered_lag_s[BEST_CORRELATION][some] == study.alignment[some].lag_s
     for modality in MODALITIES:
         assert study.localization[modality].num_clips == len(clip_ids)
         assert 0 <= study.localization[modality].auroc.value <= 1
-    assert study.lags is not None
+    assert set(study.lags) == set(study.recovered_lag_s) == {BEST_CORRELATION, STRONGEST_REGIONS}
+    assert all(scores.num_clips + scores.num_left_out == len(clip_ids) for scores in study.lags.values())
 
 
 def test_a_clip_without_a_face_is_answered_and_left_out_of_the_comparison(models, corpus, tiny_corpus):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from avser.features.spectral import LogMel, SpecAugment, regression_delta, standardize
+from avser.features.spectral import FrequencyWarp, LogMel, SpecAugment, regression_delta, standardize
 
 
 def noise(num_samples, seed=0):
@@ -104,3 +104,33 @@ def test_spec_augment_never_hides_more_than_two_fifths_of_the_time():
     hidden = (augment(planes, mask) == 0).all(dim=2).float().mean(dim=2)
     assert hidden.max() <= 0.4 + 1e-6
     assert hidden.max() > 0.1
+
+
+def test_normalising_each_band_removes_the_colour_of_the_channel():
+    front_end = LogMel(normalize="band")
+    waveform = noise(16000)
+    plain, mask = front_end(waveform, all_real(waveform))
+    assert mask.all()
+    torch.testing.assert_close(plain[:, 0].mean(dim=2), torch.zeros(1, 64), atol=1e-4, rtol=0)
+    torch.testing.assert_close(plain[:, 0].std(dim=2, correction=0), torch.ones(1, 64), atol=1e-3, rtol=0)
+
+
+def test_warping_moves_a_tone_to_the_scaled_frequency():
+    front_end = LogMel(num_mels=64, normalize="none")
+    warp = FrequencyWarp(num_mels=64, min_hz=50.0, max_hz=8000.0, limit=0.2)
+    t = torch.arange(16000) / 16000
+
+    def planes(hz):
+        waveform = torch.sin(2 * torch.pi * hz * t)[None]
+        return front_end(waveform, all_real(waveform))[0]
+
+    moved = warp.warp(planes(1000.0), torch.tensor([[1.2]]))[0, 0].mean(dim=1)
+    assert abs(int(moved.argmax()) - int(planes(1200.0)[0, 0].mean(dim=1).argmax())) <= 1
+
+
+def test_a_warp_of_one_changes_nothing_and_none_happens_outside_training():
+    warp = FrequencyWarp(num_mels=64, min_hz=50.0, max_hz=8000.0, limit=0.2)
+    planes = torch.randn(2, 3, 64, 10)
+    torch.testing.assert_close(warp.warp(planes, torch.ones(2, 1)), planes, atol=2e-4, rtol=1e-3)
+    assert warp.eval()(planes) is planes
+    assert not torch.allclose(warp.train()(planes), planes)

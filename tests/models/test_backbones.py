@@ -117,3 +117,33 @@ def test_faulty_weights_are_refused(tmp_path):
 def test_an_impossible_backbone_says_why(name, words):
     with pytest.raises(ConfigError, match=words):
         build_backbone(name, max_stride=2)
+
+
+@pytest.mark.parametrize("name", [*NAMES, "timm:test_resnet"])
+def test_deep_layers_can_keep_their_step_in_time(name):
+    """Depth shrinks frequency alone; the weights are those of the plain network, and padding still changes nothing."""
+    torch.manual_seed(0)
+    plain = build_backbone(name, max_stride=16)
+    torch.manual_seed(0)
+    held = build_backbone(name, max_stride=16, max_time_stride=4).eval()
+    assert held.stride == 4
+    assert held.num_channels == plain.num_channels
+    assert all(torch.equal(v, held.state_dict()[k]) for k, v in plain.state_dict().items())
+    planes = torch.randn(1, 3, 64, 90)
+    alone, _ = held(planes, torch.ones(1, 90, dtype=torch.bool))
+    assert alone.shape[2] <= 64 / 16 < alone.shape[3]
+    together, _ = held(torch.nn.functional.pad(planes, (0, 30)), torch.arange(120)[None] < 90)
+    torch.testing.assert_close(together[..., : alone.shape[3]], alone, atol=1e-4, rtol=1e-3)
+
+
+def test_imagenet_weights_without_a_network_say_how_to_give_a_file(monkeypatch):
+    def no_network(*args, **kwargs):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("torch.hub.load_state_dict_from_url", no_network)
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", no_network)
+    with pytest.raises(ConfigError, match="give the path of a"):
+        build_backbone("torchvision:squeezenet1_1", weights="imagenet")
+    monkeypatch.setattr("timm.models._builder.load_pretrained", no_network)
+    with pytest.raises(ConfigError, match="weights=none"):
+        build_backbone("timm:resnet10t", weights="imagenet")

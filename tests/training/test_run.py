@@ -121,3 +121,18 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny_config, monkeypatch):
     with pytest.raises(TrainingError, match="learning_rate"):
         train(tiny_config("name=nan"))
     shutil.rmtree(tiny_config("name=nan").runs)
+
+
+@pytest.mark.parametrize(
+    "override", ["training.mixed_precision=bf16", "training.augment.mixup=0.4", "training.workers=1"]
+)
+def test_options_of_training_run_through(tiny_config, override):
+    folder = train(tiny_config("name=option", "training.epochs=1", override))
+    assert json.loads((folder / "metrics.json").read_text())["test"]["num_clips"] > 0
+
+
+def test_a_bad_overwrite_loses_nothing(tiny_config):
+    folder = train(tiny_config("name=kept", "training.epochs=1", "model.modalities=[audio]"))
+    with pytest.raises(CacheError):
+        train(tiny_config("name=kept", "media.fps=3"), overwrite=True)
+    assert (folder / "metrics.json").is_file()
