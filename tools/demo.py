@@ -9,6 +9,7 @@ runs/demo. The configuration is configs/experiments/demo.yaml.
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to configs/experiments/demo.yaml")
     parser.add_argument("--speakers", type=int, default=18, help="default: %(default)s")
-    parser.add_argument("--clips-per-emotion", type=int, default=4, help="of each speaker; default: %(default)s")
+    parser.add_argument("--clips-per-emotion", type=int, default=5, help="of each speaker; default: %(default)s")
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args(arguments)
     try:
@@ -73,6 +74,7 @@ def run_demo(config: Config, settings: Settings, *, workers: int) -> list[str]:
         manifest_path = Path(config.data.manifest)
         _render(manifest_path.parent, settings, workers)
     with _stage("2/5 caching voices and face crops", seconds):
+        shutil.rmtree(config.data.cache, ignore_errors=True)  # an earlier demo may have had other settings
         report = build_cache(read_manifest(manifest_path), Path(config.data.cache), config.media, workers=workers)
         if report.failures:
             raise AvserError(f"{len(report.failures)} clips could not be cached, first {report.failures[0]}")
