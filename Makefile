@@ -22,7 +22,7 @@ demo: setup  ## synthetic corpus -> three models -> ablation, regions, report (a
 	$(BIN)/python -m tools.demo
 
 test: setup  ## the test suite but for what takes long
-	$(BIN)/python -m pytest -m "not slow" -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto
 
 test-slow: setup  ## the tests that take long
 	$(BIN)/python -m pytest -m slow

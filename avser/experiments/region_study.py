@@ -19,8 +19,8 @@ from avser.roi.localization import LagScores, LocalizationScores, score_lags, sc
 from avser.structures import AUDIO, FUSED, MODALITIES, VIDEO, Clip, Curve, Prediction, Region
 
 # Ways to say by how much one modality leads.
-BEST_CORRELATION = "shift of best correlation"
-STRONGEST_REGIONS = "centres of the strongest regions"
+BEST_CORRELATION = "best shift of curves"
+STRONGEST_REGIONS = "strongest regions"
 
 Truth = Mapping[str, Mapping[str, list[Region]]]
 

@@ -110,6 +110,8 @@ class Backbone(nn.Module):
             return None
         if size_out not in self._lengths:
             self._lengths[size_out] = _output_length(layer, self._lengths[size_in])
+        if isinstance(layer, nn.AvgPool2d) and not layer.count_include_pad:
+            output = output / _real_share(layer, _length_mask(self._lengths[size_in], size_in), output.dtype)
         real = _length_mask(self._lengths[size_out], size_out)
         return output * real[:, None, None, :].to(output.dtype)
 
@@ -293,6 +295,15 @@ def _last(features: Tensor | list[Tensor]) -> Tensor:
 
 def _length_mask(lengths: Tensor, size: int) -> Tensor:
     return torch.arange(size, device=lengths.device) < lengths[:, None]
+
+
+def _real_share(layer: nn.AvgPool2d, mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """(B, 1, 1, T'): how much of each pooling window is real, for poolings that average over what is there."""
+    kernel, stride, padding, _ = _window(layer)
+    share = nn.functional.avg_pool2d(
+        mask[:, None, None, :].to(dtype), (1, kernel), (1, stride), (0, padding), layer.ceil_mode, False
+    )
+    return share.where(share > 0, 1.0)
 
 
 def _window(layer: nn.Module) -> tuple[int, int, int, int]:

@@ -71,7 +71,7 @@ def describe_degenerate(curve: Curve) -> str | None:
     if not np.isfinite(values).all():
         return "the values are not finite"
     if len(values) < 3:
-        return f"there are only {len(values)} steps"
+        return "there is only 1 step" if len(values) == 1 else f"there are only {len(values)} steps"
     if is_flat(values):
         return "all steps have the same value"
     if np.abs(values).max() > 0.99 * np.abs(values).sum():

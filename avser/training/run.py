@@ -205,8 +205,15 @@ def fit(model: nn.Module, data: RunData, config: Config, folder: Path, accelerat
             save_state(folder / STATE_FILE, model, optimizer, progress, state_key)
             accelerator.log(progress.history[-1], step=progress.epoch)
             show(progress)
+            if not CONSOLE.is_terminal:  # a log file shows no bar
+                CONSOLE.print(_epoch_line(progress), markup=False)
     accelerator.end_training()
     return progress
+
+
+def _epoch_line(progress: Progress) -> str:
+    last = progress.history[-1]
+    return f"epoch {progress.epoch}: loss {last['train_loss']:.3f}, val UAR {last['val_uar']:.1f}"
 
 
 def build_optimizer(model: nn.Module, training: TrainingConfig) -> torch.optim.Optimizer:
@@ -314,7 +321,8 @@ def _progress_bar(
         task = bar.add_task(name, total=epochs * steps_per_epoch, completed=progress.step)
 
         def show(now: Progress) -> None:
+            epoch = min(now.step // steps_per_epoch + 1, epochs)
             best = f"  best val UAR {100 * now.best_uar:.1f} (epoch {now.best_epoch + 1})" if now.epoch else ""
-            bar.update(task, completed=now.step, description=f"{name}  epoch {now.epoch + 1}/{epochs}{best}")
+            bar.update(task, completed=now.step, description=f"{name}  epoch {epoch}/{epochs}{best}")
 
         yield show
