@@ -13,6 +13,7 @@ from avser.evaluation.statistics import clustered_interval
 from avser.experiments.region_study import BEST_CORRELATION, RegionStudy, Truth, study_regions, write_tables
 from avser.experiments.unseen import check_unseen
 from avser.inference import TrainedModel, explain, load_models
+from avser.models.timing import measure_timing
 from avser.roi.plots import MODALITY_WORDS, figure_png, plot_clip, plot_lags, save_figure
 from avser.roi.report import ReportFigure, ReportSummary, write_report
 from avser.roi.tables import Cell, ReportTable, lag_table, region_table
@@ -30,7 +31,7 @@ def report_clip(run: Path, clip: Path, out: Path) -> Path:
     models = load_models(run)
     view = explain(models, clip)
     save_clip_figures([view], out)
-    summary = ReportSummary(paragraphs=[describe_source(models)], warnings=caveats(models))
+    summary = ReportSummary(paragraphs=describe_source(models), warnings=caveats(models))
     report = out / "report.html"
     write_report(report, title=f"Regions of interest: {view.clip_id}", summary=summary, views=[view])
     return report
@@ -50,7 +51,7 @@ def report_split(run: Path, out: Path, *, num_clips: int = 6) -> Path:
     views = sample_views(models, rows, clips, truth, num_clips)
     save_clip_figures(views, out)
     summary = ReportSummary(
-        paragraphs=[describe_source(models), f"{len(rows)} test clips; protocol {protocol}."],
+        paragraphs=[*describe_source(models), f"{len(rows)} test clips; protocol {protocol}."],
         warnings=caveats(models) + study.warnings[:5],
         tables=region_tables(study),
         figures=region_figures(study),
@@ -151,9 +152,28 @@ def save_clip_figures(views: Sequence[ClipView], out: Path) -> None:
             save_figure(figure, out / "figures" / f"{view.clip_id}{suffix}")
 
 
-def describe_source(models: Mapping[str, TrainedModel]) -> str:
+def describe_source(models: Mapping[str, TrainedModel]) -> list[str]:
+    """Which models the curves come from, and how finely those can tell moments apart."""
     names = ", ".join(f"{name}: {model.folder}" for name, model in models.items())
-    return f"Attention curves and regions of interest from {names}."
+    sentences = [f"Attention curves and regions of interest from {names}."]
+    for modality in MODALITIES:
+        source = models.get(modality) or models.get(FUSED)
+        if source is not None and modality in source.modalities:
+            sentences.append(_describe_timing(source, modality))
+    return sentences
+
+
+def _describe_timing(source: TrainedModel, modality: str) -> str:
+    media = source.config.media
+    branch = source.network.get_submodule(f"branches.{modality}").to("cpu")
+    timing = measure_timing(
+        branch, modality, sample_rate_hz=media.sample_rate_hz, fps=media.fps or 30.0, size_px=media.crop_px
+    )
+    branch.to(source.device)
+    return (
+        f"The {MODALITY_WORDS[modality]} has a step every {1000 * timing.step_s:.0f} ms; one step is changed by a "
+        f"stretch of {timing.receptive_field_s:.2f} s, whose middle lies {timing.delay_s:+.3f} s from it (measured)."
+    )
 
 
 def caveats(models: Mapping[str, TrainedModel]) -> list[str]:
