@@ -11,7 +11,7 @@ import difflib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 import yaml
@@ -366,6 +366,9 @@ def _check_ranges(config: Config) -> None:
         for key in keys:
             if values[key] is not None and not allowed(values[key]):
                 raise ConfigError(f"{key}={values[key]}: must be {words}")
+    parts = PurePath(config.name).parts
+    if not parts or ".." in parts or PurePath(config.name).is_absolute():
+        raise ConfigError(f"name={config.name!r}: a run is named by a folder below `runs`, e.g. name=first or name=a/b")
     unknown = set(config.model.modalities) - {"audio", "video"}
     if unknown or not config.model.modalities:
         raise ConfigError(f"model.modalities={config.model.modalities}: take audio, video or both")

@@ -84,11 +84,11 @@ def run_demo(config: Config, settings: Settings, *, workers: int) -> list[str]:
         ablation = ablate_modalities(config, overwrite=True)
     with _stage("4/5 finding the regions of the test clips", seconds):
         models = load_models(folder)
-        rows, clips, truth, _ = load_test_clips(models)
-        study = study_regions(models, zip(rows, clips, strict=True), truth)
+        clips = load_test_clips(models)
+        study = study_regions(models, clips, clips.truth)
         write_tables(study, folder)
     with _stage("5/5 drawing figures and report", seconds):
-        views = sample_views(models, rows, clips, truth, num_clips=len(config.data.emotions))
+        views = sample_views(models, clips, num_clips=len(config.data.emotions))
         save_clip_figures(views, folder)
         write_demo_report(folder, models, ablation, study, views)
 

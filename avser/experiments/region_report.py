@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -44,14 +45,14 @@ def report_split(run: Path, out: Path, *, num_clips: int = 6) -> Path:
         num_clips: how many clips are shown one by one; the tables are of all.
     """
     models = load_models(run)
-    rows, clips, truth, protocol = load_test_clips(models)
-    study = study_regions(models, zip(rows, clips, strict=True), truth)
+    clips = load_test_clips(models)
+    study = study_regions(models, clips, clips.truth)
     out.mkdir(parents=True, exist_ok=True)
     write_tables(study, out)
-    views = sample_views(models, rows, clips, truth, num_clips)
+    views = sample_views(models, clips, num_clips)
     save_clip_figures(views, out)
     summary = ReportSummary(
-        paragraphs=[*describe_source(models), f"{len(rows)} test clips; protocol {protocol}."],
+        paragraphs=[*describe_source(models), f"{len(clips)} test clips; protocol {clips.protocol}."],
         warnings=caveats(models) + study.warnings[:5],
         tables=region_tables(study),
         figures=region_figures(study),
@@ -61,8 +62,31 @@ def report_split(run: Path, out: Path, *, num_clips: int = 6) -> Path:
     return report
 
 
-def load_test_clips(models: Mapping[str, TrainedModel]) -> tuple[list[ClipRow], list[Clip], Truth, str]:
-    """The test clips that the models were never trained on, their known regions, and the protocol.
+@dataclass
+class HeldOutClips:
+    """The test clips of a split, decoded one by one as they are asked for.
+
+    Iterating gives (row, clip) pairs.
+
+    Attributes:
+        truth: clip -> modality -> known regions.
+        protocol: of the split.
+    """
+
+    rows: list[ClipRow]
+    cache: ClipCache
+    truth: Truth
+    protocol: str
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[tuple[ClipRow, Clip]]:
+        return ((row, self.cache.load(row.clip_id)) for row in self.rows)
+
+
+def load_test_clips(models: Mapping[str, TrainedModel]) -> HeldOutClips:
+    """The test clips that the models were never trained on.
 
     Raises:
         CheckpointError: one of the models has seen some of these clips in training.
@@ -71,30 +95,30 @@ def load_test_clips(models: Mapping[str, TrainedModel]) -> tuple[list[ClipRow], 
     data = load_data(config)
     for model in models.values():
         check_unseen(model.folder, data.split.test)
-    cache = ClipCache(Path(config.data.cache), config.media)
-    rows = [data.rows[clip_id] for clip_id in data.split.test]
-    truth = read_manifest(config.data.manifest).regions
-    return rows, [cache.load(row.clip_id) for row in rows], truth, data.split.protocol
+    return HeldOutClips(
+        rows=[data.rows[clip_id] for clip_id in data.split.test],
+        cache=ClipCache(Path(config.data.cache), config.media),
+        truth=read_manifest(config.data.manifest).regions,
+        protocol=data.split.protocol,
+    )
 
 
-def sample_views(
-    models: Mapping[str, TrainedModel], rows: Sequence[ClipRow], clips: Sequence[Clip], truth: Truth, num_clips: int
-) -> list[ClipView]:
+def sample_views(models: Mapping[str, TrainedModel], clips: HeldOutClips, num_clips: int) -> list[ClipView]:
     """A few clips in full: the emotions in turn, the first clip of each, whatever the model says of it."""
-    by_emotion: dict[str, list[int]] = {}
-    for i, row in enumerate(rows):
-        by_emotion.setdefault(row.emotion, []).append(i)
+    by_emotion: dict[str, list[ClipRow]] = {}
+    for row in clips.rows:
+        by_emotion.setdefault(row.emotion, []).append(row)
     turns = [group[turn] for turn in range(num_clips) for group in by_emotion.values() if turn < len(group)]
     return [
         explain(
             models,
-            clips[i],
-            true_emotion=rows[i].emotion,
-            truth=truth.get(rows[i].clip_id),
-            corpus=rows[i].corpus,
-            speaker=rows[i].speaker,
+            clips.cache.load(row.clip_id),
+            true_emotion=row.emotion,
+            truth=clips.truth.get(row.clip_id),
+            corpus=row.corpus,
+            speaker=row.speaker,
         )
-        for i in turns[:num_clips]
+        for row in turns[:num_clips]
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -75,17 +76,15 @@ def study_regions(
             models where given, because curves of streams that exchanged information are no independent evidence.
         truth: clip -> modality -> planted regions; empty where unknown.
     """
-    pairs = list(clips)
-    study = RegionStudy({row.clip_id: row for row, _ in pairs})
-    main = models.get(FUSED) or next(iter(models.values()))
-    for start in range(0, len(pairs), batch_size):
-        chunk = [clip for _, clip in pairs[start : start + batch_size]]
-        study.predictions |= {p.clip_id: p for p in predict_clips(main, chunk)}
-    for modality in MODALITIES:
-        source = models.get(modality, main)
-        if modality in source.modalities:
-            study.sources[modality] = modality if modality in models else FUSED
-            _find(study, source, [c for _, c in pairs if has_modality(c, modality)], modality, batch_size)
+    study, main = RegionStudy({}), models.get(FUSED) or next(iter(models.values()))
+    sources = {m: models.get(m, main) for m in MODALITIES if m in models.get(m, main).modalities}
+    study.sources = {m: m if m in models else FUSED for m in sources}
+    stream = iter(clips)
+    while chunk := list(islice(stream, batch_size)):  # decoded clips are large: only one batch of them is held
+        study.rows |= {row.clip_id: row for row, _ in chunk}
+        study.predictions |= {p.clip_id: p for p in predict_clips(main, [clip for _, clip in chunk])}
+        for modality, source in sources.items():
+            _find(study, source, [clip for _, clip in chunk if has_modality(clip, modality)], modality)
     _compare(study)
     _score(study, truth, main.config.roi.smooth_s)
     return study
@@ -111,12 +110,10 @@ def write_tables(study: RegionStudy, folder: Path) -> None:
                 writer.writerow([clip_id, row.speaker, row.emotion, predicted, *_numbers(*asdict(found).values())])
 
 
-def _find(study: RegionStudy, source: TrainedModel, clips: Sequence[Clip], modality: str, batch_size: int) -> None:
-    study.salience[modality], study.regions[modality] = {}, {}
-    for start in range(0, len(clips), batch_size):
-        for prediction in predict_clips(source, clips[start : start + batch_size]):
-            study.salience[modality][prediction.clip_id] = prediction.salience[modality]
-            study.regions[modality][prediction.clip_id] = prediction.regions[modality]
+def _find(study: RegionStudy, source: TrainedModel, clips: Sequence[Clip], modality: str) -> None:
+    for prediction in predict_clips(source, clips) if clips else []:
+        study.salience.setdefault(modality, {})[prediction.clip_id] = prediction.salience[modality]
+        study.regions.setdefault(modality, {})[prediction.clip_id] = prediction.regions[modality]
 
 
 def _compare(study: RegionStudy) -> None:

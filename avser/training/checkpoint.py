@@ -96,18 +96,28 @@ def save_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, p
     _write(path, {k: v.detach().cpu().contiguous() for k, v in tensors.items()}, description)
 
 
+def check_state(path: Path, key: str) -> None:
+    """Make sure that a saved state belongs to this configuration and split.
+
+    Raises:
+        CheckpointError: missing, damaged, or of another configuration.
+    """
+    _, description = _read(path, STATE_FORMAT)
+    if description.get("key") != key:
+        raise CheckpointError(
+            f"{path}: was written under another configuration or split; resume with the same one, or give the run "
+            "another name"
+        )
+
+
 def load_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, key: str) -> Progress:
     """Put model, optimizer and random numbers back to where `save_state` left them.
 
     Raises:
         CheckpointError: missing, damaged, or of another configuration.
     """
+    check_state(path, key)
     tensors, description = _read(path, STATE_FORMAT)
-    if description.get("key") != key:
-        raise CheckpointError(
-            f"{path}: was written under another configuration or split; resume with the same one, or give the run "
-            "another name"
-        )
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "rng": {}}
     for name, value in tensors.items():
         part, _, rest = name.partition(".")

@@ -37,6 +37,7 @@ from avser.training.checkpoint import (
     MODEL_FILE,
     STATE_FILE,
     Progress,
+    check_state,
     load_state,
     load_trained,
     save_model,
@@ -105,8 +106,11 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False) -> P
     model = build_model(config.model, len(data.emotions), sample_rate_hz=config.media.sample_rate_hz)
     for note in data.notes:
         CONSOLE.print(note, style="dim", markup=False)
+    # Only now, when nothing in configuration or data stands against it, does the run touch its folder.
     if overwrite and folder.exists():
-        shutil.rmtree(folder)  # only now, when nothing in configuration or data stands against the new run
+        shutil.rmtree(folder)
+    elif (folder / STATE_FILE).is_file():
+        check_state(folder / STATE_FILE, _state_key(config, data.split))
     write_text(folder / "config.yaml", config_to_yaml(config))
     write_json(folder / "split.json", data.split.to_json())
 

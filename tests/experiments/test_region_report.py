@@ -76,12 +76,12 @@ def test_a_split_leaves_page_tables_and_figures(split_report):
 def test_a_split_covers_the_test_clips_and_no_other(split_report, tiny_ablation):
     with (split_report.parent / "alignment.csv").open() as file:
         clip_ids = [row["clip_id"] for row in csv.DictReader(file)]
-    rows, clips, truth, protocol = load_test_clips(load_models(tiny_ablation, "cpu"))
-    assert clip_ids == [row.clip_id for row in rows] == [clip.clip_id for clip in clips]
-    assert set(clip_ids) <= set(truth)
+    clips = load_test_clips(load_models(tiny_ablation, "cpu"))
+    assert clip_ids == [row.clip_id for row in clips.rows] == [clip.clip_id for _, clip in clips]
+    assert set(clip_ids) <= set(clips.truth)
     with (tiny_ablation / FUSED / "predictions.csv").open() as file:
         assert set(clip_ids) == {row["clip_id"] for row in csv.DictReader(file) if row["split"] == "test"}
-    assert protocol.startswith("speaker_holdout(")
+    assert clips.protocol.startswith("speaker_holdout(")
 
 
 def test_one_clip_leaves_a_page_and_its_figures(tiny_ablation, tiny_corpus, tmp_path):

@@ -131,6 +131,18 @@ def test_options_of_training_run_through(tiny_config, override):
     assert json.loads((folder / "metrics.json").read_text())["test"]["num_clips"] > 0
 
 
+def test_resuming_with_other_settings_changes_nothing(tiny_config, monkeypatch):
+    monkeypatch.setattr(run_module, "write_results", lambda *_: None)  # as if killed before the end
+    folder = train(tiny_config("name=other", "training.epochs=1", "model.modalities=[audio]"))
+    before = (folder / "split.json").read_text()
+    monkeypatch.undo()
+    with pytest.raises(CheckpointError, match="another configuration"):
+        train(
+            tiny_config("name=other", "training.epochs=1", "model.modalities=[audio]", "data.split_seed=3"), resume=True
+        )
+    assert (folder / "split.json").read_text() == before
+
+
 def test_a_bad_overwrite_loses_nothing(tiny_config):
     folder = train(tiny_config("name=kept", "training.epochs=1", "model.modalities=[audio]"))
     with pytest.raises(CacheError):
