@@ -1,11 +1,17 @@
 """Shared by all tests: the folder of real data, and a small corpus rendered and cached once a session."""
 
 import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
 from avser.config import Config, load_config
+
+PROJECT = Path(__file__).resolve().parent.parent
 
 TINY = [
     "media.fps=10",
@@ -75,3 +81,25 @@ def tiny_ablation(tiny_corpus) -> Path:
 
 def tiny_sources(corpus: Path) -> list[str]:
     return [*TINY, f"data.manifest={corpus / 'manifest.csv'}", f"data.cache={corpus / 'cache'}"]
+
+
+@pytest.fixture(scope="session")
+def run_module() -> Callable[..., str]:
+    """Runs `python -m MODULE ARGUMENTS` in a folder and returns its stdout; fails where the command does."""
+
+    def run(module: str, *arguments: object, cwd: Path, environment: Mapping[str, str] = MappingProxyType({})) -> str:
+        code = (
+            f"import runpy, sys; sys.path.insert(0, {str(PROJECT)!r}); runpy.run_module({module!r}, None, '__main__')"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, *map(str, arguments)],
+            cwd=cwd,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run

@@ -2,8 +2,7 @@
 
 import csv
 import json
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,28 +19,11 @@ model:
 training: {epochs: 2, batch_size: 8, learning_rate: 1.0e-2}
 roi: {rule: coverage}
 """
-PROJECT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture
-def command(tmp_path):
-    """Runs `python -m MODULE ARGUMENTS` in tmp_path and returns its stdout; fails where the command does."""
-
-    def run(module: str, *arguments: object) -> str:
-        code = (
-            f"import runpy, sys; sys.path.insert(0, {str(PROJECT)!r}); runpy.run_module({module!r}, None, '__main__')"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", code, *map(str, arguments)],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    return run
+def command(run_module, tmp_path):
+    return partial(run_module, cwd=tmp_path)
 
 
 def test_from_nothing_to_regions_and_predictions(command, tmp_path):

@@ -2,9 +2,7 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,22 +19,9 @@ CREMAD_FRAMES = 379  # of those six
 
 
 @pytest.fixture
-def command(real_data, tmp_path):
-    """Runs `python -m MODULE ARGUMENTS` with the face model in reach; returns its stdout, fails where it does."""
-
-    def run(module: str, *arguments: object) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", module, *map(str, arguments)],
-            cwd=Path(__file__).resolve().parent.parent,
-            env={**os.environ, "AVSER_MODELS": str(real_data / "models")},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    return run
+def command(run_module, real_data, tmp_path):
+    """`run_module` with the face model in reach."""
+    return partial(run_module, cwd=tmp_path, environment={"AVSER_MODELS": str(real_data / "models")})
 
 
 @pytest.fixture

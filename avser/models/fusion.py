@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from avser.models.attention import AttentionPooling
+from avser.models.attention import GatedScore, masked_softmax
 from avser.structures import Attended
 
 Parts = dict[str, Attended]
@@ -115,9 +115,7 @@ class CrossAttentionFusion(nn.Module):
         self.queries, self.keys, self.values = (
             nn.ModuleDict({name: nn.Linear(dim, dim) for name in self.modalities}) for _ in range(3)
         )
-        self.pools = nn.ModuleDict(
-            {name: AttentionPooling(dim, num_classes, kind="gated", hidden=hidden) for name in self.modalities}
-        )
+        self.scores = nn.ModuleDict({name: GatedScore(dim, hidden, num_classes) for name in self.modalities})
         self.concat = ConcatFusion(modalities, dim, num_classes, hidden=hidden, dropout=dropout)
 
     def forward(self, parts: Parts) -> Tensor:
@@ -128,7 +126,8 @@ class CrossAttentionFusion(nn.Module):
             for other, source in parts.items():
                 if other != name:
                     sequence = sequence + self._look(name, part, other, source)
-            exchanged[name] = self.pools[name](sequence * part.mask[..., None], part.mask, part.times)
+            weights = masked_softmax(self.scores[name](sequence), part.mask)  # (B, T, 1)
+            exchanged[name] = replace(part, pooled=(weights * sequence).sum(dim=1))
         return self.concat(exchanged)
 
     def _look(self, name: str, part: Attended, other: str, source: Attended) -> Tensor:

@@ -121,17 +121,6 @@ def test_models_of_different_splits_are_refused(tiny_ablation, tmp_path):
         report_split(tmp_path / "mixed", tmp_path / "out")
 
 
-def test_a_face_that_is_missing_in_one_clip_does_not_stop_the_comparison(tiny_ablation):
-    """The cell of the face then has one clip less than the others, and so another fingerprint, but no leak."""
-    import json
-
-    from avser.data.splits import Split
-    from avser.experiments.unseen import check_unseen
-
-    split = Split.from_json(json.loads((tiny_ablation / VIDEO / "split.json").read_text()))
-    check_unseen(tiny_ablation / AUDIO, split.test[1:])
-
-
 def test_the_reader_is_told_where_curves_come_from(tiny_ablation):
     models = load_models(tiny_ablation, "cpu")
     assert not any("one fused model" in sentence for sentence in caveats(models))

@@ -74,6 +74,11 @@ def test_cross_attention_looks_no_further_than_its_window(parts):
     assert source.grad.abs().sum(dim=(0, 2)).nonzero().flatten().tolist() == [0, 1]
 
 
+def test_what_cross_attention_sees_reaches_the_verdict(parts):
+    near, far = (build("cross_attention", window_s=window_s)(parts) for window_s in (0.05, 10.0))
+    assert not torch.allclose(near, far)
+
+
 def test_dropout_takes_at_most_one_modality_and_about_the_right_share(parts):
     many = {name: part(4, 0.1, seed, count=2000) for seed, name in enumerate(parts)}
     torch.manual_seed(0)
