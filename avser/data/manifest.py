@@ -7,10 +7,12 @@ it. `regions.csv` in the same folder holds intervals with known truth: clip_id, 
 from __future__ import annotations
 
 import csv
+import difflib
 import io
+import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePosixPath
 
@@ -22,6 +24,14 @@ EMOTIONS = [
     *("neutral", "calm", "happiness", "sadness", "anger", "fear", "disgust", "surprise"),
     *("boredom", "contempt", "excitement", "frustration"),
 ]
+PATHS = ("audio", "video", "face_features")
+SECONDS = ("start_s", "end_s")
+RATINGS = ("valence", "activation", "dominance")
+VOTES = ("votes_audio", "votes_video", "votes_av")
+CHOICES = {"split": ("train", "val", "test"), "side": ("left", "right")}
+MAX_FAULTS = 20  # that one message lists
+MAX_ID_BYTES = 200  # file systems take 255 bytes, suffixes included
+MAX_VOTES = 1_000_000  # more is a mistake
 
 
 @dataclass(frozen=True)
@@ -34,10 +44,13 @@ class ClipRow:
         emotion: a full lower-case word; empty where unknown.
         audio, video: paths relative to the manifest's folder; either may be empty, and both may name one file.
         sex, sentence, intensity, session: as the corpus has them, or empty.
+        performance: clips that record one and the same performance share this name; they never part in a split.
+        side: "left" or "right": the half of the picture that shows the speaker; empty for the whole of it.
         start_s, end_s: the part of the file that is the clip; None for the whole file.
         split: train, val or test where the corpus prescribes it, else empty.
         face_features: path of a table computed elsewhere, or empty.
-        votes_audio, votes_video, votes_av: JSON counts of human votes, or empty.
+        votes_audio, votes_video, votes_av: JSON counts of human votes by emotion, or empty.
+        valence, activation, dominance: ratings on the corpus's own scale, or None.
     """
 
     clip_id: str
@@ -50,6 +63,8 @@ class ClipRow:
     sentence: str = ""
     intensity: str = ""
     session: str = ""
+    performance: str = ""
+    side: str = ""
     start_s: float | None = None
     end_s: float | None = None
     split: str = ""
@@ -57,6 +72,9 @@ class ClipRow:
     votes_audio: str = ""
     votes_video: str = ""
     votes_av: str = ""
+    valence: float | None = None
+    activation: float | None = None
+    dominance: float | None = None
 
 
 @dataclass
@@ -76,25 +94,29 @@ class Manifest:
     def video_path(self, row: ClipRow) -> Path | None:
         return self.root / row.video if row.video else None
 
+    def features_path(self, row: ClipRow) -> Path | None:
+        return self.root / row.face_features if row.face_features else None
+
 
 def read_manifest(path: str | Path) -> Manifest:
     """Read and check a manifest, and `regions.csv` beside it where there is one.
 
     Raises:
-        ManifestError: names the file, the row (as an editor counts lines) and the column of the first fault.
+        ManifestError: names the file, and the row (as an editor counts lines) and the column of every fault.
     """
     path = Path(path)
-    table = _read_table(path, REQUIRED, [f.name for f in fields(ClipRow)])
+    table, faults = _read_table(path, REQUIRED, [f.name for f in fields(ClipRow)])
     rows, first_seen = [], dict[str, int]()
     for line, cells in table:
-        row = _parse_row(cells, f"{path}, line {line}")
-        if row.clip_id in first_seen:
-            raise ManifestError(
-                f"{path}, line {line}, column clip_id: {row.clip_id!r} stands in line {first_seen[row.clip_id]} "
-                "already; every clip needs a name of its own"
-            )
-        first_seen[row.clip_id] = line
-        rows.append(row)
+        found = [(line, column, text) for column, text in find_faults(cells)]
+        first = first_seen.setdefault(cells["clip_id"], line)
+        if first != line:
+            text = f"{cells['clip_id']!r} stands in line {first} already; every clip needs a name of its own"
+            found.append((line, "clip_id", text))
+        faults += found
+        if not found:
+            rows.append(parse_row(cells))
+    _refuse(path, faults)
     if not rows:
         raise ManifestError(f"{path}: no clips; the manifest has a header and no rows")
     manifest = Manifest(rows, path.resolve().parent)
@@ -102,6 +124,22 @@ def read_manifest(path: str | Path) -> Manifest:
     if regions.is_file():
         manifest.regions = read_regions(regions)
     return manifest
+
+
+def check_files(manifest: Manifest) -> None:
+    """Refuse a manifest that names files which are not there.
+
+    Raises:
+        ManifestError: names the clip and the column of each.
+    """
+    missing = [
+        f"clip {row.clip_id}, column {column}: there is no {path} below {manifest.root}"
+        for row in manifest.rows
+        for column in PATHS
+        if (path := getattr(row, column)) and not (manifest.root / path).is_file()
+    ]
+    if missing:
+        raise ManifestError(_listed(f"{len(missing)} files are not there", missing))
 
 
 def write_manifest(rows: Iterable[ClipRow], path: str | Path) -> None:
@@ -125,14 +163,18 @@ def read_regions(path: str | Path) -> dict[str, dict[str, list[Region]]]:
         ManifestError: unknown modality, or an interval that is not start < end in seconds.
     """
     regions: dict[str, dict[str, list[Region]]] = defaultdict(lambda: defaultdict(list))
-    for line, cells in _read_table(Path(path), ("clip_id", "modality", "start_s", "end_s"), None):
-        where = f"{path}, line {line}"
+    table, faults = _read_table(Path(path), ("clip_id", "modality", "start_s", "end_s"), None)
+    for line, cells in table:
+        start, end = _number(cells["start_s"]), _number(cells["end_s"])
         if cells["modality"] not in MODALITIES:
-            raise ManifestError(f"{where}, column modality: got {cells['modality']!r}, allowed: {MODALITIES}")
-        start, end = (_parse_seconds(cells[c], f"{where}, column {c}") for c in ("start_s", "end_s"))
-        if start is None or end is None or not start < end:
-            raise ManifestError(f"{where}: needs start_s < end_s, got {cells['start_s']!r} and {cells['end_s']!r}")
-        regions[cells["clip_id"]][cells["modality"]].append(Region(cells["modality"], start, end))
+            faults.append((line, "modality", f"got {cells['modality']!r}, allowed: {', '.join(MODALITIES)}"))
+        elif start is None or start < 0:
+            faults.append((line, "start_s", f"got {cells['start_s']!r}, expected seconds from 0 upwards"))
+        elif end is None or end <= start:
+            faults.append((line, "end_s", f"got {cells['end_s']!r}, expected seconds after start_s {start:g}"))
+        else:
+            regions[cells["clip_id"]][cells["modality"]].append(Region(cells["modality"], start, end))
+    _refuse(Path(path), faults)
     return {
         clip: {m: sorted(found, key=lambda r: r.start_s) for m, found in by_modality.items()}
         for clip, by_modality in regions.items()
@@ -140,83 +182,139 @@ def read_regions(path: str | Path) -> dict[str, dict[str, list[Region]]]:
 
 
 def write_regions(regions: Mapping[str, Sequence[Region]], path: str | Path) -> None:
-    """Write `regions.csv` from clip_id -> regions of both modalities."""
+    """Write `regions.csv` from clip_id -> regions of both modalities, to the microsecond."""
     with Path(path).open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["clip_id", "modality", "start_s", "end_s"])
         for clip_id, found in regions.items():
-            writer.writerows([clip_id, r.modality, f"{r.start_s:.4f}", f"{r.end_s:.4f}"] for r in found)
+            writer.writerows([clip_id, r.modality, f"{r.start_s:.6f}", f"{r.end_s:.6f}"] for r in found)
 
 
 # --- checking ----------------------------------------------------------------------------------------------------
 
 
-def _read_table(path: Path, required: Sequence[str], known: Sequence[str] | None) -> list[tuple[int, dict[str, str]]]:
-    """(line number, column -> text) of every row that is not blank."""
+Faults = list[tuple[int, str, str]]  # line as an editor counts, column or empty for the whole line, what is wrong
+
+
+def _read_table(
+    path: Path, required: Sequence[str], known: Sequence[str] | None
+) -> tuple[list[tuple[int, dict[str, str]]], Faults]:
+    """(line number, column -> text) of every row that is not blank; the faults of the others."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise ManifestError(f"{path}: no such file; make one with `python -m preprocessing.<corpus>`") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(f"{path}: not readable as UTF-8 text ({error}); save it as CSV in UTF-8") from error
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    rows = []
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows, faults = [], Faults()
     try:
-        header = [name.strip() for name in reader.fieldnames or []]
-        reader.fieldnames = header
-        missing = [name for name in required if name not in header]
-        if missing:
-            raise ManifestError(f"{path}: column {missing[0]!r} is missing; the header is {', '.join(header)!r}")
-        unknown = [name for name in header if known is not None and name not in known]
-        if unknown:
-            raise ManifestError(f"{path}: unknown column {unknown[0]!r}; known are {', '.join(known or [])}")
+        header = [name.strip() for name in next(reader, [])]
+        _check_header(path, header, required, known)
         for cells in reader:
-            if None in cells or None in cells.values():
-                raise ManifestError(f"{path}, line {reader.line_num}: needs {len(header)} cells like the header")
-            rows.append((reader.line_num, {k: v.strip() for k, v in cells.items()}))
+            if len(cells) == len(header):
+                rows.append((reader.line_num, {k: v.strip() for k, v in zip(header, cells, strict=True)}))
+            elif cells:
+                faults.append((reader.line_num, "", f"needs {len(header)} cells like the header, got {len(cells)}"))
     except csv.Error as error:
         raise ManifestError(f"{path}, line {reader.line_num}: not readable as CSV: {error}") from error
-    return rows
+    return rows, faults
 
 
-def _parse_row(cells: dict[str, str], where: str) -> ClipRow:
-    values: dict[str, object] = dict(cells)
-    for column in ("start_s", "end_s"):
-        values[column] = _parse_seconds(cells.get(column, ""), f"{where}, column {column}")
-    row = ClipRow(**values)  # type: ignore[arg-type]
-    if not row.clip_id or not all(c.isalnum() or c in "._-" for c in row.clip_id) or row.clip_id.startswith("."):
-        raise ManifestError(
-            f"{where}, column clip_id: got {row.clip_id!r}; use letters, digits, '_', '-' and '.' (not first)"
-        )
-    if not row.speaker:
-        raise ManifestError(f"{where}, column speaker: empty; without it no speaker-independent split can be made")
-    if not row.audio and not row.video:
-        raise ManifestError(f"{where}: neither audio nor video is given; a clip needs at least one file")
-    if row.emotion and row.emotion not in EMOTIONS:
-        raise ManifestError(f"{where}, column emotion: got {row.emotion!r}, allowed: {', '.join(EMOTIONS)}")
-    if row.split not in ("", "train", "val", "test"):
-        raise ManifestError(f"{where}, column split: got {row.split!r}, allowed: train, val, test or empty")
-    if row.start_s is not None and row.end_s is not None and row.end_s <= row.start_s:
-        raise ManifestError(f"{where}, column end_s: {row.end_s} is not after start_s {row.start_s}")
-    for column in ("audio", "video", "face_features"):
-        _check_inside(getattr(row, column), f"{where}, column {column}")
-    return row
+def _check_header(path: Path, header: list[str], required: Sequence[str], known: Sequence[str] | None) -> None:
+    if missing := [repr(name) for name in required if name not in header]:
+        raise ManifestError(f"{path}: column {', '.join(missing)} is missing; the header is {', '.join(header)!r}")
+    if unknown := [repr(name) for name in header if known is not None and name not in known]:
+        raise ManifestError(f"{path}: unknown column {', '.join(unknown)}; known are {', '.join(known or [])}")
+    if twice := sorted({repr(name) for name in header if header.count(name) > 1}):
+        raise ManifestError(f"{path}: column {', '.join(twice)} stands twice in the header; keep one")
 
 
-def _parse_seconds(text: str, where: str) -> float | None:
-    if not text:
-        return None
+def parse_row(cells: dict[str, str]) -> ClipRow:
+    """The row of a manifest that the texts of its cells are; `find_faults` must have found none."""
+    numbers = {column: float(cells[column]) if cells.get(column) else None for column in (*SECONDS, *RATINGS)}
+    return ClipRow(**{**cells, **numbers})  # type: ignore[arg-type]
+
+
+def find_faults(cells: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """(column, what is wrong with it) of every fault in a row."""
+    clip_id = cells["clip_id"]
+    if not clip_id or not all(c.isalnum() or c in "._-" for c in clip_id) or clip_id.startswith("."):
+        yield "clip_id", f"got {clip_id!r}; use letters, digits, '_', '-' and '.' (not first)"
+    elif len(clip_id.encode()) > MAX_ID_BYTES:
+        yield "clip_id", f"{clip_id[:20]!r}... is too long to name a file; use at most {MAX_ID_BYTES} bytes"
+    if not cells["speaker"]:
+        yield "speaker", "empty; without it no speaker-independent split can be made"
+    if not (cells["audio"] or cells["video"] or cells.get("face_features")):
+        yield "audio", "neither audio nor video is given; a clip needs at least one file"
+    if cells["emotion"] and cells["emotion"] not in EMOTIONS:
+        near = difflib.get_close_matches(cells["emotion"].lower(), EMOTIONS, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        yield "emotion", f"got {cells['emotion']!r}; {hint}allowed: {', '.join(EMOTIONS)}"
+    for column, allowed in CHOICES.items():
+        if cells.get(column, "") not in ("", *allowed):
+            yield column, f"got {cells[column]!r}, allowed: {', '.join(allowed)} or empty"
+    yield from _number_faults(cells)
+    for column in VOTES:
+        if cells.get(column) and (wrong := _vote_fault(cells[column])):
+            yield column, f"got {cells[column][:60]!r}: {wrong}"
+    for column in PATHS:
+        if _leaves(cells.get(column, "")):
+            yield column, f"{cells[column]!r} leaves the manifest's folder; give a path below it, without '..'"
+
+
+def _number_faults(cells: dict[str, str]) -> Iterator[tuple[str, str]]:
+    for column in (*SECONDS, *RATINGS):
+        text = cells.get(column, "")
+        value = _number(text)
+        if text and (value is None or (column in SECONDS and value < 0)):
+            yield column, f"got {text!r}, expected {'seconds from 0 upwards' if column in SECONDS else 'a number'}"
+    start, end = (_number(cells.get(column, "")) for column in SECONDS)
+    if end is not None and end <= (start or 0.0):
+        yield "end_s", f"{cells['end_s']} is not after start_s {cells.get('start_s') or 0}"
+
+
+def _number(text: str) -> float | None:
+    """The finite number that a text is, else None."""
     try:
-        seconds = float(text)
-    except ValueError as error:
-        raise ManifestError(f"{where}: got {text!r}, expected seconds") from error
-    if not math.isfinite(seconds) or seconds < 0:
-        raise ManifestError(f"{where}: got {text!r}, expected seconds from 0 upwards")
-    return seconds
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
-def _check_inside(path: str, where: str) -> None:
+def _vote_fault(text: str) -> str:
+    """What is wrong with a cell of votes; empty where nothing."""
+    try:
+        votes = json.loads(text)
+    except (ValueError, RecursionError):
+        votes = None
+    if not isinstance(votes, dict):
+        return 'expected JSON counts by emotion, e.g. {"anger": 3, "neutral": 1}'
+    if unknown := [emotion for emotion in votes if emotion not in EMOTIONS]:
+        return f"{unknown[0]!r} is no emotion; allowed: {', '.join(EMOTIONS)}"
+    if not all(type(n) in (int, float) and 0 <= n <= MAX_VOTES for n in votes.values()):
+        return "every count must be a number from 0 upwards"
+    return ""
+
+
+def _leaves(path: str) -> bool:
     """A manifest may come from anywhere: its paths stay below its own folder, on every system."""
     parts = PurePosixPath(path.replace("\\", "/")).parts
-    if path and (parts[0] == "/" or ".." in parts or ":" in parts[0] or "\0" in path):
-        raise ManifestError(f"{where}: {path!r} leaves the manifest's folder; give a path below it, without '..'")
+    return "\0" in path or ".." in parts or (bool(parts) and (parts[0] == "/" or ":" in parts[0]))
+
+
+def _refuse(path: Path, faults: Faults) -> None:
+    """Raise one ManifestError that lists the faults in order of lines."""
+    if not faults:
+        return
+    texts = [f"line {line}, column {c}: {text}" if c else f"line {line}: {text}" for line, c, text in sorted(faults)]
+    if len(texts) == 1:
+        raise ManifestError(f"{path}, {texts[0]}")
+    raise ManifestError(_listed(f"{path}: {len(texts)} faults", texts))
+
+
+def _listed(head: str, texts: list[str]) -> str:
+    """A heading and the first of many sentences, one a line."""
+    more = [f"... and {len(texts) - MAX_FAULTS} more"] if len(texts) > MAX_FAULTS else []
+    return "\n  ".join([head, *texts[:MAX_FAULTS], *more])
