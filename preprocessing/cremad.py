@@ -10,13 +10,26 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections import Counter, defaultdict
-from collections.abc import Sequence
-from pathlib import Path
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import product
+from pathlib import Path, PurePosixPath
 
 from avser.data.manifest import ClipRow
 from avser.errors import ManifestError
-from preprocessing.adapter import CorpusReport, MediaFiles, build_parser, find_file, find_media, first_of, run_adapter
+from preprocessing.adapter import (
+    AUDIO_SUFFIXES,
+    VIDEO_SUFFIXES,
+    CorpusReport,
+    Expected,
+    LeftOut,
+    build_parser,
+    compare_counts,
+    find_file,
+    find_media,
+    first_of,
+    run_adapter,
+)
 
 EMOTIONS = {
     "ANG": "anger",
@@ -43,11 +56,17 @@ SENTENCES = {
 INTENSITIES = {"LO": "low", "MD": "medium", "HI": "high", "XX": ""}
 NAME = re.compile(f"(1\\d{{3}})_({'|'.join(SENTENCES)})_({'|'.join(EMOTIONS)})_({'|'.join(INTENSITIES)})")
 ACTORS = [str(actor) for actor in range(1001, 1092)]
-CLIPS_PER_EMOTION = {emotion: 1087 if emotion == "neutral" else 1271 for emotion in EMOTIONS.values()}
+EXPECTED = Expected(
+    7442, ACTORS, {e: 1087 if e == "neutral" else 1271 for e in EMOTIONS.values()}, {"male": 48, "female": 43}
+)
 
-AUDIO_SUFFIXES = (".wav", ".mp3")  # the flv comes last: 28 of them had no sound before December 2020
-VIDEO_SUFFIXES = (".flv", ".mp4")
+ORIGINAL_FIRST = (".flv", *VIDEO_SUFFIXES)  # the corpus is published as flv; any other picture is somebody's copy
 
+# Sentences that an actor has not said: they are in none of the corpus's tables.
+NEVER_RECORDED = {
+    *("1002_TIE_NEU_XX", "1076_ITS_NEU_XX"),
+    *(f"{actor}_{emotion}_XX" for actor, emotion in product(("1008_WSI", "1009_MTI", "1019_ITH"), EMOTIONS)),
+}
 # From the corpus's README.
 BAD_CLIPS = {
     "1076_MTI_SAD_XX": "no sound, and an error message for a picture",
@@ -55,6 +74,12 @@ BAD_CLIPS = {
     "1064_IEO_DIS_MD": "a minute with all emotions instead of one clip",
 }
 BAD_EXCEPT_WAV = {"1076_MTI_NEU_XX": "the video and MP3 files are cut short and have no sound"}
+MUTE_UNTIL_2020 = """
+    1005_IWW_DIS_XX 1007_IWL_HAP_XX 1037_DFA_ANG_XX 1037_WSI_DIS_XX 1037_WSI_FEA_XX 1037_WSI_SAD_XX 1039_IWL_SAD_XX
+    1039_WSI_SAD_XX 1045_ITS_HAP_XX 1045_WSI_DIS_XX 1046_TIE_HAP_XX 1058_IEO_SAD_HI 1061_TIE_ANG_XX 1063_IEO_DIS_HI
+    1067_IEO_FEA_LO 1068_IEO_SAD_MD 1070_IWL_SAD_XX 1071_WSI_ANG_XX 1072_WSI_ANG_XX 1073_MTI_SAD_XX 1075_IWW_DIS_XX
+    1075_WSI_DIS_XX 1076_ITH_HAP_XX 1076_ITH_NEU_XX 1076_TAI_NEU_XX 1079_IWL_ANG_XX 1079_TAI_DIS_XX 1091_IWW_FEA_XX
+""".split()
 
 VOTE_EMOTIONS = {"A": "anger", "D": "disgust", "F": "fear", "H": "happiness", "N": "neutral", "S": "sadness"}
 VOTE_COLUMNS = {"1": "votes_audio", "2": "votes_video", "3": "votes_av"}  # by the first digit of a row's number
@@ -64,75 +89,68 @@ def read_corpus(raw: Path) -> CorpusReport:
     """Every clip below `raw`, with what the corpus's own tables say about it.
 
     Raises:
-        ManifestError: `raw` is no folder.
+        ManifestError: `raw` is no folder, or a vote in its tables is no number.
     """
-    files = find_media(raw, AUDIO_SUFFIXES + VIDEO_SUFFIXES)
-    report = CorpusReport(notes=list(files.notes))
+    files = find_media(raw, AUDIO_SUFFIXES + VIDEO_SUFFIXES, _clip_of)
+    report = CorpusReport(left_out=list(files.left_out))
     sexes = _read_sexes(raw, report.notes)
     votes = _read_votes(raw, report.notes)
-    rows = _read_rows(files, sexes, votes, report.notes)
-    report.rows = sorted(rows, key=lambda row: row.clip_id)
-    report.notes += _compare(report.rows)
+    for name, copies in sorted(files.by_name.items()):
+        usable, fault = _usable(name, copies)
+        if fault is not None:
+            report.left_out.append(fault)
+        if usable:
+            report.rows.append(_row(name, usable, sexes, votes.get(name, {})))
+    missing = [name for name in _all_clips() if name not in files.by_name]
+    report.left_out += [LeftOut(name, "missing", "no usable file of it") for name in missing]
+    report.notes += [*compare_counts(report.rows, EXPECTED), *_describe_votes(votes)]
+    if borrowed := [row.clip_id for row in report.rows if row.audio == row.video]:
+        mute = [name for name in borrowed if name in MUTE_UNTIL_2020]
+        report.notes.append(f"{len(borrowed)} clips have no WAV or MP3; their sound comes from the video")
+        report.left_out += [
+            LeftOut(name, "bad", "taken, but its flv was mute until December 2020; get the WAV") for name in mute
+        ]
     return report
 
 
-def _read_rows(
-    files: MediaFiles, sexes: dict[str, str], votes: dict[str, dict[str, str]], notes: list[str]
-) -> list[ClipRow]:
-    rows, foreign = [], []
-    for name, copies in files.by_name.items():
-        match = NAME.fullmatch(name)
-        if match is None or match[1] not in ACTORS:
-            foreign.append(name)
-            continue
-        if name in BAD_EXCEPT_WAV:
-            use = "only its WAV is used" if ".wav" in copies else "left out, for there is no WAV"
-            notes.append(f"{name}: {BAD_EXCEPT_WAV[name]}; {use}")
-            copies = {suffix: path for suffix, path in copies.items() if suffix == ".wav"}
-        if name in BAD_CLIPS:
-            notes.append(f"{name}: left out: {BAD_CLIPS[name]}")
-        elif copies:
-            actor, sentence, emotion, level = match.groups()
-            rows.append(
-                ClipRow(
-                    name,
-                    "cremad",
-                    speaker=actor,
-                    emotion=EMOTIONS[emotion],
-                    audio=first_of(copies, AUDIO_SUFFIXES + VIDEO_SUFFIXES),
-                    video=first_of(copies, VIDEO_SUFFIXES),
-                    sex=sexes.get(actor, ""),
-                    sentence=SENTENCES[sentence],
-                    intensity=INTENSITIES[level],
-                    **votes.get(name, {}),  # type: ignore[arg-type]
-                )
-            )
-    if foreign:
-        notes.append(
-            f"{len(foreign)} media files are not named like CREMA-D clips and were left out ({foreign[0]}, ...)"
-        )
-    return rows
+def _clip_of(path: PurePosixPath) -> str | None:
+    match = NAME.fullmatch(path.stem)
+    return path.stem if match and match[1] in ACTORS else None
 
 
-def _compare(rows: list[ClipRow]) -> list[str]:
-    """What was found against the 7442 clips that there are."""
-    if not rows:
-        return []
-    total = sum(CLIPS_PER_EMOTION.values())
-    counts = Counter(row.emotion for row in rows)
-    actors = {row.speaker for row in rows}
-    notes = [
-        f"found {len(rows)} of {total} clips ({total - len(rows)} missing), {len(actors)} of {len(ACTORS)} actors, "
-        f"{sum(bool(row.video) for row in rows)} clips with video",
-        "by emotion: " + ", ".join(f"{emotion} {counts[emotion]} of {n}" for emotion, n in CLIPS_PER_EMOTION.items()),
-    ]
-    if missing := [actor for actor in ACTORS if actor not in actors]:
-        notes.append(f"no clip of {len(missing)} actors: {', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}")
-    if borrowed := sum(row.audio == row.video for row in rows):
-        notes.append(
-            f"{borrowed} clips have no WAV or MP3; their sound comes from the video; old copies of 28 are mute"
-        )
-    return notes
+def _all_clips() -> Iterator[str]:
+    """The names of all 7442 clips: only the sentence IEO was said in three levels, and never so in neutral."""
+    for actor, sentence, emotion in product(ACTORS, SENTENCES, EMOTIONS):
+        levels = ("LO", "MD", "HI") if sentence == "IEO" and emotion != "NEU" else ("XX",)
+        names = (f"{actor}_{sentence}_{emotion}_{level}" for level in levels)
+        yield from (name for name in names if name not in NEVER_RECORDED)
+
+
+def _usable(name: str, copies: dict[str, str]) -> tuple[dict[str, str], LeftOut | None]:
+    """The files of a clip that are not known to be broken, and what is to be said of the others."""
+    if name in BAD_CLIPS:
+        return {}, LeftOut(name, "bad", f"left out: {BAD_CLIPS[name]}")
+    if name in BAD_EXCEPT_WAV:
+        sound = {suffix: path for suffix, path in copies.items() if suffix in (".wav", ".flac")}
+        use = "only its WAV is used" if sound else "left out, for there is no WAV"
+        return sound, LeftOut(name, "bad", f"{BAD_EXCEPT_WAV[name]}; {use}")
+    return copies, None
+
+
+def _row(name: str, copies: dict[str, str], sexes: dict[str, str], votes: dict[str, str]) -> ClipRow:
+    actor, sentence, emotion, level = name.split("_")
+    return ClipRow(
+        name,
+        "cremad",
+        speaker=actor,
+        emotion=EMOTIONS[emotion],
+        audio=first_of(copies, AUDIO_SUFFIXES + ORIGINAL_FIRST),
+        video=first_of(copies, ORIGINAL_FIRST),
+        sex=sexes.get(actor, ""),
+        sentence=SENTENCES[sentence],
+        intensity=INTENSITIES[level],
+        **votes,  # type: ignore[arg-type]
+    )
 
 
 # --- the corpus's tables -----------------------------------------------------------------------------------------
@@ -154,6 +172,17 @@ def _read_votes(raw: Path, notes: list[str]) -> dict[str, dict[str, str]]:
                 raise ManifestError(f"tabulatedVotes.csv, row {row['']}: a vote is no number ({error})") from error
             votes[row["fileName"]][column] = json.dumps(counts)
     return votes
+
+
+def _describe_votes(votes: dict[str, dict[str, str]]) -> list[str]:
+    """How many clips people voted on, and how many votes are tied: those have no perceived emotion."""
+    notes = []
+    for column, heard in zip(VOTE_COLUMNS.values(), ("the voice", "the face", "both"), strict=True):
+        found = [json.loads(columns[column]) for columns in votes.values() if column in columns]
+        tied = sum(sorted(counts.values())[-2:] == 2 * [max(counts.values())] for counts in found)
+        if found:
+            notes.append(f"votes on {heard}: {len(found)} clips, {tied} of them tied")
+    return notes
 
 
 def _read_table(raw: Path, name: str, columns: Sequence[str], notes: list[str]) -> list[dict[str, str]]:

@@ -9,12 +9,25 @@ and the audio-only (03) file with the same last six fields are one performance, 
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
+from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
+from itertools import product
+from pathlib import Path, PurePosixPath
 
 from avser.data.manifest import ClipRow
-from preprocessing.adapter import CorpusReport, build_parser, find_media, first_of, run_adapter
+from preprocessing.adapter import (
+    AUDIO_SUFFIXES,
+    VIDEO_SUFFIXES,
+    CorpusReport,
+    Expected,
+    LeftOut,
+    build_parser,
+    compare_counts,
+    find_media,
+    first_of,
+    run_adapter,
+)
 
 EMOTIONS = {
     "01": "neutral",
@@ -31,12 +44,16 @@ STATEMENTS = {"01": "Kids are talking by the door", "02": "Dogs are sitting by t
 CHANNELS = {"01": "speech", "02": "song"}
 NAME = re.compile(r"(0[123])-((0[12])-(0[1-8])-(0[12])-(0[12])-(0[12])-(0[1-9]|1\d|2[0-4]))")
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".mp3")
-VIDEO_SUFFIXES = (".mp4", ".avi", ".flv", ".mkv", ".mov")
-
-NUM_ACTORS = 24
-NUM_CLIPS = {"speech": 1440, "song": 1012}  # actor 18 did not sing
-SPEECH_PER_EMOTION = {emotion: 96 if emotion == "neutral" else 192 for emotion in EMOTIONS.values()}
+ACTORS = [f"{actor:02d}" for actor in range(1, 25)]
+SPEECH = Expected(
+    1440, ACTORS, {e: 96 if e == "neutral" else 192 for e in EMOTIONS.values()}, {"male": 12, "female": 12}
+)
+SONG = Expected(  # actor 18 did not sing, and nobody sang disgust or surprise
+    1012,
+    [actor for actor in ACTORS if actor != "18"],
+    {e: 92 if e == "neutral" else 184 for e in EMOTIONS.values() if e not in ("disgust", "surprise")},
+    {"male": 12, "female": 11},
+)
 
 
 def read_corpus(raw: Path, *, song: bool = False) -> CorpusReport:
@@ -47,27 +64,34 @@ def read_corpus(raw: Path, *, song: bool = False) -> CorpusReport:
     Raises:
         ManifestError: `raw` is no folder.
     """
-    files = find_media(raw, AUDIO_SUFFIXES + VIDEO_SUFFIXES)
-    report = CorpusReport(notes=list(files.notes))
+    files = find_media(raw, AUDIO_SUFFIXES + VIDEO_SUFFIXES, _take_of)
+    report = CorpusReport(left_out=list(files.left_out))
     takes: dict[str, dict[str, dict[str, str]]] = defaultdict(dict)  # last six fields -> modality -> suffix -> path
-    foreign, sung = [], set()
     for name, copies in files.by_name.items():
-        match = NAME.fullmatch(name)
-        if match is None:
-            foreign.append(name)
-        elif CHANNELS[match[3]] == "song" and not song:
-            sung.add(match[2])
-        else:
-            takes[match[2]][match[1]] = copies
-    report.rows = [_row(key, by_modality) for key, by_modality in sorted(takes.items())]
-    if foreign:
-        report.notes.append(
-            f"{len(foreign)} media files are not named like RAVDESS and were left out ({foreign[0]}, ...)"
-        )
-    if sung:
-        report.notes.append(f"{len(sung)} songs were left out; --song takes them in")
-    report.notes += _compare(report.rows, song)
+        modality, _, key = name.partition("-")
+        takes[key][modality] = copies
+    wanted = {key for key in takes if song or CHANNELS[key[:2]] == "speech"}
+    songs = sorted(takes.keys() - wanted)
+    report.left_out += [LeftOut(key, "unwanted", "songs; --song takes them in") for key in songs]
+    report.rows = [_row(key, takes[key]) for key in sorted(wanted)]
+    found = {row.clip_id for row in report.rows}
+    report.left_out += [LeftOut(key, "missing", "no usable file of it") for key in _all_keys(song) if key not in found]
+    for channel, expected in (("speech", SPEECH), ("song", SONG)):
+        report.notes += compare_counts([row for row in report.rows if row.session == channel], expected, label=channel)
     return report
+
+
+def _take_of(path: PurePosixPath) -> str | None:
+    return path.stem if NAME.fullmatch(path.stem) else None
+
+
+def _all_keys(song: bool) -> Iterator[str]:
+    """The last six fields of every performance that there is."""
+    for channel in ("01", "02") if song else ("01",):
+        emotions = [e for e in EMOTIONS if channel == "01" or EMOTIONS[e] in SONG.emotions]
+        for emotion, intensity, statement, take, actor in product(emotions, ("01", "02"), "12", "12", ACTORS):
+            if (emotion, intensity) != ("01", "02") and (channel, actor) != ("02", "18"):  # no strong neutral
+                yield f"{channel}-{emotion}-{intensity}-0{statement}-0{take}-{actor}"
 
 
 def _row(key: str, by_modality: dict[str, dict[str, str]]) -> ClipRow:
@@ -85,25 +109,6 @@ def _row(key: str, by_modality: dict[str, dict[str, str]]) -> ClipRow:
         intensity=INTENSITIES[intensity],
         session=CHANNELS[channel],
     )
-
-
-def _compare(rows: list[ClipRow], song: bool) -> list[str]:
-    """What was found against what there is."""
-    notes = []
-    for channel, total in NUM_CLIPS.items():
-        found = [row for row in rows if row.session == channel]
-        if rows and (channel == "speech" or song):
-            notes.append(
-                f"{channel}: found {len(found)} of {total} clips ({total - len(found)} missing), "
-                f"{len({row.speaker for row in found})} of {NUM_ACTORS - (channel == 'song')} actors; "
-                f"{sum(bool(r.audio) for r in found)} with voice, {sum(bool(r.video) for r in found)} with face"
-            )
-        if found and channel == "speech":
-            counts = Counter(row.emotion for row in found)
-            notes.append(
-                "speech by emotion: " + ", ".join(f"{e} {counts[e]} of {n}" for e, n in SPEECH_PER_EMOTION.items())
-            )
-    return notes
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-import os
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from avser.data.manifest import ClipRow, read_manifest
+from avser.data.manifest import ClipRow, check_files, read_manifest
+from preprocessing.adapter import LeftOut
 from preprocessing.ravdess import main, read_corpus
 
 
@@ -68,21 +68,22 @@ def test_songs_only_when_asked_for(tmp_path, capsys):
     root = lay_out(tmp_path, "03-01-03-01-01-01-01.wav", "03-02-03-01-01-01-01.wav", "01-02-03-01-01-01-01.mp4")
     report = read_corpus(root)
     assert [row.clip_id for row in report.rows] == ["01-03-01-01-01-01"]
-    assert "1 songs were left out; --song takes them in" in report.notes
+    assert LeftOut("02-03-01-01-01-01", "unwanted", "songs; --song takes them in") in report.left_out
     assert main(["--raw", str(root), "--song"]) == 0
     rows = read_manifest(root / "manifest.csv").rows
     assert [(row.clip_id, row.session) for row in rows] == [
         ("01-03-01-01-01-01", "speech"),
         ("02-03-01-01-01-01", "song"),
     ]
-    assert "song: found 1 of 1012 clips (1011 missing), 1 of 23 actors" in capsys.readouterr().out
+    assert "song: found 1 of 1012 clips, 1 of 23 speakers; 1 with voice, 1 with picture" in capsys.readouterr().out
 
 
 def test_actor_folders_that_are_there_twice(tmp_path):
     name = f"03-{KEY}.wav"
     report = read_corpus(lay_out(tmp_path, f"Actor_12/{name}", f"audio_speech_actors_01-24/Actor_12/{name}"))
     assert [row.audio for row in report.rows] == [f"Actor_12/{name}"]
-    assert any("there twice" in note for note in report.notes)
+    copy = f"audio_speech_actors_01-24/Actor_12/{name}"
+    assert LeftOut(copy, "double", f"the same as Actor_12/{name}, which was taken") in report.left_out
 
 
 def test_foreign_names_are_counted_not_taken(tmp_path):
@@ -95,7 +96,37 @@ def test_foreign_names_are_counted_not_taken(tmp_path):
     ]
     report = read_corpus(lay_out(tmp_path, *bad, f"03-{KEY}.wav"))
     assert [row.clip_id for row in report.rows] == [KEY]
-    assert any(note.startswith("5 media files are not named like RAVDESS") for note in report.notes)
+    assert sorted(entry.name for entry in report.left_out if entry.kind == "foreign") == sorted(bad)
+
+
+@pytest.mark.parametrize(("song", "num"), [(False, 1440), (True, 2452)])
+def test_a_complete_mirror_lacks_nothing(tmp_path, song, num):
+    keys = [entry.name for entry in read_corpus(tmp_path, song=song).left_out]
+    assert len(set(keys)) == num
+    report = read_corpus(lay_out(tmp_path, *(f"03-{key}.wav" for key in keys)), song=song)
+    assert report.left_out == []
+    assert "speech: found 1440 of 1440 clips, 24 of 24 speakers; 1440 with voice, 0 with picture" in report.notes
+    assert (
+        "speech: clips by emotion: neutral 96 of 96, calm 192 of 192, happiness 192 of 192, sadness 192 of 192, "
+        "anger 192 of 192, fear 192 of 192, disgust 192 of 192, surprise 192 of 192"
+    ) in report.notes
+    assert "speech: speakers by sex: male 12 of 12 (720 clips), female 12 of 12 (720 clips)" in report.notes
+    sung = [note for note in report.notes if note.startswith("song: ")]
+    assert sung == song * [
+        "song: found 1012 of 1012 clips, 23 of 23 speakers; 1012 with voice, 0 with picture",
+        "song: clips by emotion: neutral 92 of 92, calm 184 of 184, happiness 184 of 184, sadness 184 of 184, "
+        "anger 184 of 184, fear 184 of 184",
+        "song: speakers by sex: male 12 of 12 (528 clips), female 11 of 11 (484 clips)",
+    ]
+
+
+def test_a_missing_performance_is_listed(tmp_path):
+    report = read_corpus(lay_out(tmp_path, f"03-{KEY}.wav"))
+    missing = {entry.name for entry in report.left_out if entry.kind == "missing"}
+    assert len(missing) == 1439
+    assert KEY not in missing
+    assert "01-06-02-01-01-12" in missing
+    assert "01-01-02-01-01-12" not in missing  # neutral has no strong form
 
 
 def test_nothing_found(tmp_path, capsys):
@@ -107,19 +138,13 @@ def test_nothing_found(tmp_path, capsys):
 
 
 @pytest.mark.real_data
-def test_the_real_files(tmp_path, capsys):
-    folder = os.environ.get("AVSER_REAL_DATA")
-    if not folder:
-        pytest.skip("AVSER_REAL_DATA is unset")
+def test_the_real_files(tmp_path, capsys, real_data):
     out = tmp_path / "ravdess.csv"  # the real folder is never written to
-    assert main(["--raw", str(Path(folder) / "ravdess_speech"), "--out", str(out)]) == 0
-    assert "speech: found 1440 of 1440 clips (0 missing), 24 of 24 actors; 1440 with voice, 0 with face" in (
-        capsys.readouterr().out
-    )
+    assert main(["--raw", str(real_data / "ravdess_speech"), "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "speech: found 1440 of 1440 clips, 24 of 24 speakers; 1440 with voice, 0 with picture" in said
+    assert not (tmp_path / "ravdess.left_out.csv").exists()
     manifest = read_manifest(out)
+    check_files(manifest)
     assert len(manifest) == 1440
     assert set(Counter(row.speaker for row in manifest.rows).values()) == {60}
-    counts = Counter(row.emotion for row in manifest.rows)
-    assert counts.pop("neutral") == 96
-    assert set(counts.values()) == {192}
-    assert all(manifest.audio_path(row).is_file() for row in manifest.rows)
