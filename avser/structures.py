@@ -9,7 +9,7 @@ Time is in seconds from the clip's start. Masks are True where the data are real
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,6 +17,20 @@ from torch import Tensor
 
 AUDIO, VIDEO, FUSED = "audio", "video", "fused"
 MODALITIES = (AUDIO, VIDEO)
+
+
+class Crops(Protocol):
+    """(T, H, W, 3) uint8 RGB images: an array, or compressed images that are decoded when indexed.
+
+    Indexed by a slice or by an array of indices it gives an array (K, H, W, 3).
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Any) -> np.ndarray: ...
 
 
 @dataclass
@@ -33,11 +47,31 @@ class FaceTrack:
     """
 
     times: np.ndarray
-    crops: np.ndarray
+    crops: Crops
     found: np.ndarray
     boxes: np.ndarray
     landmarks: np.ndarray | None = None
     blendshapes: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+
+@dataclass
+class FeatureTrack:
+    """What another program measured on the face, step by step, e.g. the action units of OpenFace.
+
+    Attributes:
+        times: (T,) float64, seconds, the centre of each step; one row for a whole clip is one step, at its middle.
+        values: (T, F) float32; 0 where `found` is False.
+        found: (T,) bool, False where that program saw no face.
+        names: the F columns of the table.
+    """
+
+    times: np.ndarray
+    values: np.ndarray
+    found: np.ndarray
+    names: list[str]
 
     def __len__(self) -> int:
         return len(self.times)
@@ -53,6 +87,7 @@ class Clip:
         waveform: (N,) float32 mono in [-1, 1], sample 0 at time 0; None where there is no voice.
         sample_rate_hz: of `waveform`.
         face: None where there is no face.
+        face_features: what another program measured on the face; None where there is no such table.
         warnings: sentences for the person, e.g. "two faces; took the longest track".
     """
 
@@ -61,6 +96,7 @@ class Clip:
     waveform: np.ndarray | None = None
     sample_rate_hz: int = 16000
     face: FaceTrack | None = None
+    face_features: FeatureTrack | None = None
     warnings: list[str] = field(default_factory=list)
 
 
@@ -78,7 +114,10 @@ class Batch:
         frames: (B, T, 3, H, W) uint8 RGB.
         frame_times: (B, T) float32, seconds.
         frame_mask: (B, T) bool, False for padding and for frames without a face.
-        labels: (B,) int64 index into the label set, or None when unknown.
+        face_features: (B, T, F) float32, measured by another program; its T is its own, not that of `frames`.
+        feature_times: (B, T) float32, seconds.
+        feature_mask: (B, T) bool.
+        labels: (B,) int64 index into the label set, or None when one of them is unknown.
         targets: (B, C) float32 soft labels that replace `labels` in the loss (mixup, votes), or None.
     """
 
@@ -89,11 +128,21 @@ class Batch:
     frames: Tensor | None = None
     frame_times: Tensor | None = None
     frame_mask: Tensor | None = None
+    face_features: Tensor | None = None
+    feature_times: Tensor | None = None
+    feature_mask: Tensor | None = None
     labels: Tensor | None = None
     targets: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.clip_ids)
+
+    def without(self, modality: str) -> Batch:
+        """The same batch with one modality taken away."""
+        if modality == AUDIO:
+            return replace(self, waveform=None, waveform_mask=None)
+        no_crops = replace(self, frames=None, frame_times=None, frame_mask=None)
+        return replace(no_crops, face_features=None, feature_times=None, feature_mask=None)
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch with every tensor on `device`."""

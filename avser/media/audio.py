@@ -12,12 +12,13 @@ import numpy as np
 from av.audio.frame import AudioFrame
 
 from avser.errors import MediaError
-from avser.media.container import MAX_DURATION_S, OpenMedia, check_interval, open_media, time_zero_s
+from avser.media.container import FAULTS, MAX_DURATION_S, OpenMedia, check_interval, open_media, time_zero_s
 
 SILENCE = 1e-4  # -80 dB of full scale: below the noise of any microphone
 MAX_JITTER_S = 0.020  # timestamps that stray less are rounding of the container; more is a gap or an overlap
 MAX_CLIPPED_SHARE = 0.001
 SOURCE_HZ = range(1000, 1_000_001)  # beyond, the header is damaged: a forged 1 Hz would swell a small file to hours
+MAX_PLANES = 8  # where PyAV counts the planes of a frame it reads beyond a list of so many, and crashes
 
 logger = logging.getLogger(__name__)
 
@@ -49,9 +50,17 @@ def read_audio(
 
 
 def decode_audio(
-    path: str | Path, *, sample_rate_hz: int = 16000, start_s: float | None = None, end_s: float | None = None
+    path: str | Path,
+    *,
+    sample_rate_hz: int = 16000,
+    start_s: float | None = None,
+    end_s: float | None = None,
+    zero_s: float | None = None,
 ) -> tuple[np.ndarray, list[str]]:
     """Like `read_audio`, but silence is allowed (see `is_silent`), and what was lost on the way is returned.
+
+    Args:
+        zero_s: `time_zero_s` of the file, where it has been measured already; the others as in `read_audio`.
 
     Returns:
         (N,) float32 samples; and sentences, e.g. on truncation, damaged packets and gaps.
@@ -64,7 +73,7 @@ def decode_audio(
     with open_media(path) as media:
         if media.audio is None:
             raise MediaError(f"{path}: has no audio track that can be decoded")
-        zero_s = time_zero_s(path)
+        zero_s = time_zero_s(path) if zero_s is None else zero_s
         blocks = _mono_blocks(media, zero_s + start, end - start)
         timeline = _Timeline(path, sample_rate_hz, end - start)
         for index, samples in _resampled(blocks, sample_rate_hz):
@@ -74,18 +83,38 @@ def decode_audio(
     if not len(waveform):
         where = "" if start_s is None and end_s is None else f" between {start:g} s and {end:g} s"
         raise MediaError(f"{path}: no audio{where}; " + "; ".join([*warnings, "check the file and the times"]))
-    if not np.isfinite(waveform).all():
+    peak = _peak(waveform)
+    if not np.isfinite(peak):
         raise MediaError(f"{path}: the audio holds values that are not numbers (NaN or infinite); write the file anew")
-    if np.mean(np.abs(waveform) > 1) > MAX_CLIPPED_SHARE:
-        warnings.append(
-            f"{path.name}: samples beyond full scale (up to {np.abs(waveform).max():.3g}) were clipped to 1"
-        )
+    if peak > 1 and np.count_nonzero(waveform > 1) + np.count_nonzero(waveform < -1) > MAX_CLIPPED_SHARE * len(
+        waveform
+    ):
+        warnings.append(f"{path.name}: samples beyond full scale (up to {peak:.3g}) were clipped to 1")
     return np.clip(waveform, -1, 1, out=waveform), warnings
 
 
 def is_silent(waveform: np.ndarray) -> bool:
     """Whether no sample is above the noise of any microphone (-80 dB of full scale; our choice)."""
-    return not len(waveform) or float(np.abs(waveform).max()) < SILENCE
+    return not len(waveform) or _peak(waveform) < SILENCE
+
+
+def _peak(waveform: np.ndarray) -> float:
+    """The largest absolute value, without a copy of what may be hours; NaN where there is one."""
+    return float(np.maximum(waveform.max(), -waveform.min()))
+
+
+def to_channels(frame: AudioFrame) -> np.ndarray:
+    """(C, N) float: the samples of every channel of a decoded frame, full scale is 1."""
+    if frame.format.is_planar and frame.layout.nb_channels >= MAX_PLANES:
+        [frame] = av.AudioResampler(format=frame.format.packed.name, layout=frame.layout).resample(frame)
+    samples = frame.to_ndarray()
+    if not frame.format.is_planar:
+        samples = samples.reshape(-1, frame.layout.nb_channels).T
+    if samples.dtype.kind in "iu":
+        half = 2.0 ** (8 * samples.dtype.itemsize - 1)
+        offset = half if samples.dtype.kind == "u" else 0.0
+        samples = (samples.astype(np.float64) - offset) / half
+    return samples
 
 
 def _mono_blocks(media: OpenMedia, zero_s: float, length_s: float) -> Iterator[tuple[float, np.ndarray, int]]:
@@ -98,7 +127,11 @@ def _mono_blocks(media: OpenMedia, zero_s: float, length_s: float) -> Iterator[t
             break
         if frame.sample_rate not in SOURCE_HZ:
             raise MediaError(f"{media.path}: a sampling rate of {frame.sample_rate} Hz; the header is damaged")
-        samples = _to_mono(frame)
+        try:
+            samples = _to_mono(frame)
+        except FAULTS:  # more channels than anybody has, as damage makes them
+            media.num_damaged += 1
+            continue
         due_s = time_s + len(samples) / frame.sample_rate
         if time_s > MAX_DURATION_S:
             raise MediaError(f"{media.path}: an audio frame {time_s:.0f} s from the start; the timestamps are damaged")
@@ -108,14 +141,7 @@ def _mono_blocks(media: OpenMedia, zero_s: float, length_s: float) -> Iterator[t
 
 def _to_mono(frame: AudioFrame) -> np.ndarray:
     """(N,) float32. By hand, because FFmpeg's own downmix drops channels (the LFE) and refuses unusual layouts."""
-    samples = frame.to_ndarray()
-    if not frame.format.is_planar:
-        samples = samples.reshape(-1, frame.layout.nb_channels).T
-    if samples.dtype.kind in "iu":
-        half = 2.0 ** (8 * samples.dtype.itemsize - 1)
-        offset = half if samples.dtype.kind == "u" else 0.0
-        samples = (samples.astype(np.float64) - offset) / half
-    return samples.mean(axis=0).astype(np.float32)
+    return to_channels(frame).mean(axis=0).astype(np.float32)
 
 
 def _resampled(blocks: Iterator[tuple[float, np.ndarray, int]], rate_hz: int) -> Iterator[tuple[int, np.ndarray]]:
@@ -166,7 +192,7 @@ class _Timeline:
         self._path, self._rate_hz = path, rate_hz
         self._limit = round(min(length_s, MAX_DURATION_S) * rate_hz)
         self._cut_short = math.isinf(length_s)
-        self._pieces: list[np.ndarray] = []
+        self._samples = np.zeros(0, np.float32)  # what is not written yet is silence
         self._written = self._num_gap = self._num_repeated = 0
 
     def add(self, index: int, samples: np.ndarray) -> None:
@@ -179,12 +205,12 @@ class _Timeline:
         samples = samples[repeated : max(self._limit - index, 0)]
         if not len(samples):
             return
-        gap = max(index - self._written, 0)
-        if gap:
-            self._num_gap += gap if self._pieces else 0  # a late start is no gap
-            self._pieces.append(np.zeros(gap, np.float32))
-        self._pieces.append(samples)
-        self._written += gap + len(samples)
+        begin = max(index, self._written)
+        self._num_gap += begin - self._written if self._written else 0  # a late start is no gap
+        self._written = begin + len(samples)
+        if self._written > len(self._samples):  # in place: pieces to be joined at the end would be there twice
+            self._samples.resize(self._written + self._written // 8, refcheck=False)
+        self._samples[begin : self._written] = samples
 
     def finish(self) -> tuple[np.ndarray, list[str]]:
         warnings = []
@@ -193,4 +219,5 @@ class _Timeline:
         if self._num_repeated:
             seconds = self._num_repeated / self._rate_hz
             warnings.append(f"{self._path.name}: {seconds:.2f} s of audio left out whose timestamps run backwards")
-        return np.concatenate([np.zeros(0, np.float32), *self._pieces]), warnings
+        self._samples.resize(self._written, refcheck=False)
+        return self._samples, warnings

@@ -19,15 +19,17 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from avser.errors import MediaError
+from avser.media.integrity import find_damage, tells_its_length
 
 MAX_DURATION_S = 4 * 3600.0  # timestamps beyond are taken for damage; 4 h at 16 kHz are 0.9 GB
 MAX_SIDE_PX = 8192
 PREROLL_S = 1.0  # decoded before a cut, so that decoders have settled where it begins
 END_TOLERANCE_S = 0.15  # a file may end this much before the duration its header declares
-GUESSED_DURATION = frozenset({"aac", "ac3", "adts", "mp3"})  # raw streams: FFmpeg guesses from the bit rate
+GUESSED_DURATION = frozenset({"aac", "ac3", "adts"})  # raw streams: FFmpeg guesses from the bit rate
 
-# What FFmpeg and PyAV raise for files that are damaged, forged or of no known kind.
-FAULTS = (av.FFmpegError, ValueError, OverflowError, MemoryError, OSError)
+# What FFmpeg and PyAV raise for files that are damaged, forged or of no known kind. IndexError: PyAV does not expect
+# tracks that only show up on the way.
+FAULTS = (av.FFmpegError, ValueError, OverflowError, MemoryError, OSError, IndexError)
 
 
 @contextmanager
@@ -65,7 +67,8 @@ class OpenMedia:
     video: VideoStream | None
     num_damaged: int = 0
     at_end: bool = False
-    last_packet_s: float = -math.inf
+    ends_s: dict[int, float] = field(default_factory=dict)
+    tick_s: dict[int, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def frames(self, stream: AudioStream | VideoStream, from_s: float | None = None) -> Iterator[Any]:
@@ -90,16 +93,29 @@ class OpenMedia:
 
     def damage(self) -> list[str]:
         """Sentences on what could not be decoded; complete once `frames` has been read to the end."""
-        found = list(self.notes)
+        found = [*self.notes, *find_damage(self.path, self.container.format.name)]
         if self.num_damaged:
             found.append(f"{self.path.name}: {self.num_damaged} damaged packets left out")
-        declared_s = self._declared_end_s()
-        if self.at_end and declared_s is not None and self.last_packet_s < declared_s - END_TOLERANCE_S:
-            found.append(
-                f"{self.path.name}: truncated; the data end {declared_s - self.last_packet_s:.2f} s before the end "
-                "that its header declares"
-            )
+        if self.at_end and (missing := list(self._missing_ends())):
+            return [*(note for note in found if "truncated" not in note), *missing]  # seconds say more than bytes
         return found
+
+    def _missing_ends(self) -> Iterator[str]:
+        """Of the file, or of a track in a file that is whole but for its index."""
+        ends: list[tuple[str, float, float | None]] = [
+            ("the data end", max(self.ends_s.values(), default=-math.inf), self._declared_end_s())
+        ]
+        if "mp4" in self.container.format.name.split(","):  # others do not tell, or only roughly
+            for kind, track in (("audio", self.audio), ("video", self.video)):
+                if track is not None and track.duration is not None:
+                    end_s = self.ends_s.get(track.index, -math.inf)
+                    declared = ((track.start_time or 0) + track.duration) * (track.time_base or 0)
+                    ends.append((f"the {kind} track ends", end_s, float(declared)))
+        for what, end_s, declared_s in ends:
+            if declared_s is not None and end_s < declared_s - END_TOLERANCE_S:
+                lost_s = declared_s - end_s
+                yield f"{self.path.name}: truncated; {what} {lost_s:.2f} s before the end that its header declares"
+                return
 
     def _decode(self, stream: AudioStream | VideoStream) -> Iterator[AudioFrame | VideoFrame]:
         # Packets of all tracks are looked at, decoded or not: only the last of them shows where the file ends.
@@ -138,13 +154,18 @@ class OpenMedia:
         return True
 
     def _note_end(self, packet: Packet) -> None:
-        if packet.pts is not None and packet.time_base is not None:
-            end_s = float((packet.pts + (packet.duration or 0)) * packet.time_base)
-            self.last_packet_s = max(self.last_packet_s, end_s)
+        if packet.pts is None:
+            return
+        index = packet.stream.index
+        if index not in self.tick_s:  # looked up once: fractions are slow, and there are many packets
+            self.tick_s[index] = float(packet.time_base or 0)
+        end_s = (packet.pts + (packet.duration or 0)) * self.tick_s[index]
+        self.ends_s[index] = max(self.ends_s.get(index, -math.inf), end_s)
 
     def _declared_end_s(self) -> float | None:
-        container = self.container
-        if container.duration is None or GUESSED_DURATION & set(container.format.name.split(",")):
+        container, name = self.container, self.container.format.name
+        guessed = name in GUESSED_DURATION or (name == "mp3" and not tells_its_length(self.path))
+        if container.duration is None or guessed:
             return None
         return ((container.start_time or 0) + container.duration) / av.time_base
 
@@ -210,24 +231,11 @@ def _with_tracks(path: Path, container: InputContainer) -> OpenMedia:
     for kind, streams in (("audio", audio), ("video", video)):
         if len(streams) > 1:
             media.notes.append(f"{path.name}: {len(streams)} {kind} tracks; took the first")
-    lost = _bytes_lost(path)
-    if lost:
-        media.notes.append(f"{path.name}: truncated; {lost} bytes fewer than its header declares")
     if media.video is not None:
         check_size(path, media.video.codec_context.width, media.video.codec_context.height)
         # A forged stream may grow once it is open; the decoder itself has to refuse, before it allocates.
         media.video.codec_context.options = {"max_pixels": str(MAX_SIDE_PX**2)}
     return media
-
-
-def _bytes_lost(path: Path) -> int:
-    """How much of a RIFF file (WAV, AVI) is missing. FFmpeg does not tell: it shortens the duration to fit."""
-    with path.open("rb") as file:
-        head = file.read(8)
-    declared = int.from_bytes(head[4:8], "little")
-    if head[:4] != b"RIFF" or declared >= 2**31:  # beyond lie the placeholders of files that were streamed
-        return 0
-    return max(8 + declared - path.stat().st_size, 0)
 
 
 def check_size(path: Path, width_px: int, height_px: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from avser.media.native import import_native
 LEFT_EYE, RIGHT_EYE = (33, 133), (362, 263)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Square:
     """A square region of a frame.
 
@@ -45,14 +46,25 @@ def face_square(landmarks: np.ndarray, *, margin: float, align: bool) -> Square:
     """
     angle = 0.0
     if align:
-        dx, dy = landmarks[list(RIGHT_EYE)].mean(axis=0) - landmarks[list(LEFT_EYE)].mean(axis=0)
-        angle = float(np.arctan2(dy, dx))
+        dx, dy = landmarks[RIGHT_EYE, :].sum(axis=0) - landmarks[LEFT_EYE, :].sum(axis=0)
+        angle = math.atan2(dy, dx)
     turn = _rotation(angle)
     level = landmarks @ turn  # in axes along and across the line of the eyes
     low, high = level.min(axis=0), level.max(axis=0)
     x, y = turn @ ((low + high) / 2)
     side = max(float((high - low).max()) * (1 + 2 * margin), 1.0)
     return Square(float(x), float(y), side, angle)
+
+
+def square_between(one: Square, other: Square, share: float) -> Square:
+    """The square on the way from one to the other: at `share` 0 the one, at 1 the other; turned the shorter way."""
+    turn = (other.angle - one.angle + np.pi) % (2 * np.pi) - np.pi
+    return Square(
+        one.x + share * (other.x - one.x),
+        one.y + share * (other.y - one.y),
+        one.side + share * (other.side - one.side),
+        float(one.angle + share * turn),
+    )
 
 
 def smooth_square(time_s: float, times: np.ndarray, squares: list[Square], smooth_s: float) -> Square:
@@ -76,15 +88,30 @@ def smooth_square(time_s: float, times: np.ndarray, squares: list[Square], smoot
 def cut_square(image: np.ndarray, square: Square, crop_px: int) -> np.ndarray:
     """(crop_px, crop_px, 3) uint8: the square, upright; black beyond the edge of `image` (H, W, 3)."""
     cv2 = import_native("cv2")
-    # A warp samples points; a large face is first warped to a multiple of the size, then averaged, or it would alias.
+    # A warp samples points, and would alias on a large face: that is first averaged to about the size of the crop.
     factor = max(1, round(square.side / crop_px))
-    size = crop_px * factor
-    axes = _rotation(square.angle) * (square.side / size)  # crop pixels -> frame pixels
-    corner = np.array([square.x, square.y]) - axes @ np.full(2, size / 2)
+    if factor > 1:
+        image, square = _averaged(image, square, factor)
+    axes = _rotation(square.angle) * (square.side / crop_px)  # crop pixels -> frame pixels
+    corner = np.array([square.x, square.y]) - axes @ np.full(2, crop_px / 2)
     offset = corner + axes @ np.full(2, 0.5) - 0.5  # pixel centres lie at half-integers, OpenCV counts them from 0
     matrix = np.hstack([axes, offset[:, None]])
-    crop = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-    return crop if factor == 1 else cv2.resize(crop, (crop_px, crop_px), interpolation=cv2.INTER_AREA)
+    return cv2.warpAffine(image, matrix, (crop_px, crop_px), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+
+
+def _averaged(image: np.ndarray, square: Square, factor: int) -> tuple[np.ndarray, Square]:
+    """The part of a frame around a square, every factor x factor pixels as their mean, and the square in it."""
+    cv2 = import_native("cv2")
+    reach = square.side / 2 * (abs(np.cos(square.angle)) + abs(np.sin(square.angle)))  # of the square's corners
+    spans = []
+    for centre, length in ((square.x, image.shape[1]), (square.y, image.shape[0])):
+        begin = min(max(math.floor(centre - reach), 0), max(length - factor, 0))
+        num = max((min(math.ceil(centre + reach) + factor, length) - begin) // factor, 1)
+        spans.append((begin, num))
+    (x, width), (y, height) = spans
+    part = image[y : y + height * factor, x : x + width * factor]
+    part = cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA)
+    return part, Square((square.x - x) / factor, (square.y - y) / factor, square.side / factor, square.angle)
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> float:

@@ -9,10 +9,12 @@ from pathlib import Path
 import av
 import numpy as np
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 
 from avser.errors import MediaError
 from avser.media.container import MAX_DURATION_S, OpenMedia, check_interval, check_size, open_media, time_zero_s
 
+HASTY_S = 0.0009  # no camera takes a thousand pictures a second
 ROUNDING_S = 0.0005  # containers round to a millisecond, manifests to six digits: a cut on a frame includes it
 
 
@@ -78,6 +80,7 @@ def iterate_frames(
     fps: float | None = None,
     start_s: float | None = None,
     end_s: float | None = None,
+    zero_s: float | None = None,
     warnings: list[str] | None = None,
 ) -> Iterator[Frame]:
     """The frames of a file in order of time, in one pass that holds two of them at once.
@@ -87,6 +90,7 @@ def iterate_frames(
         fps: None for every frame; else, for each time k / fps, the nearest frame, none twice: of a source that is
             slower than `fps`, every frame. Times stay those of the frames.
         start_s, end_s: the part that is the clip; time 0 is then `start_s`.
+        zero_s: `time_zero_s` of the file, where it has been measured already.
         warnings: sentences on what could not be decoded are appended here, the last of them at the end.
 
     Yields:
@@ -102,11 +106,13 @@ def iterate_frames(
     with open_media(path) as media:
         if media.video is None:
             raise MediaError(f"{path}: has no video track that can be decoded")
-        timed = _in_time(media, time_zero_s(path) + start, end - start)
+        zero_s = time_zero_s(path) if zero_s is None else zero_s
+        timed = _in_time(media, zero_s + start, end - start)
+        to_rgb = VideoReformatter()  # one for all frames: to set it up takes longer than to convert a frame
         num_frames = 0
         for time_s, frame in timed if fps is None else _nearest_to_grid(timed, fps):
             num_frames += 1
-            yield Frame(time_s, _upright(path, frame))
+            yield Frame(time_s, _upright(path, frame, to_rgb))
         damage = media.damage()
         if not num_frames:
             where = "" if start_s is None and end_s is None else f" between {start:g} s and {end:g} s"
@@ -119,7 +125,7 @@ def _in_time(media: OpenMedia, zero_s: float, length_s: float) -> Iterator[tuple
     """(seconds from time 0, frame), strictly increasing."""
     assert media.video is not None
     step_s = float(1 / (media.video.average_rate or 25))  # only for frames without a timestamp
-    last_s, num_backwards = -float("inf"), 0
+    last_s, num_backwards, num_hasty = -float("inf"), 0, 0
     for frame in media.frames(media.video, zero_s):
         time_s = last_s + step_s if frame.time is None else frame.time - zero_s
         if time_s >= length_s - ROUNDING_S:
@@ -132,10 +138,15 @@ def _in_time(media: OpenMedia, zero_s: float, length_s: float) -> Iterator[tuple
         if time_s <= last_s:
             num_backwards += 1
         elif time_s >= -ROUNDING_S:
+            num_hasty += time_s - last_s < HASTY_S
             last_s = time_s
             yield max(time_s, 0.0), frame
     if num_backwards:
         media.notes.append(f"{media.path.name}: {num_backwards} frames left out whose timestamps run backwards")
+    if num_hasty:
+        media.notes.append(
+            f"{media.path.name}: {num_hasty} frames that last no millisecond; the timestamps are damaged"
+        )
 
 
 def _nearest_to_grid(timed: Iterator[tuple[float, VideoFrame]], fps: float) -> Iterator[tuple[float, VideoFrame]]:
@@ -158,9 +169,9 @@ def _nearest_to_grid(timed: Iterator[tuple[float, VideoFrame]], fps: float) -> I
         yield held
 
 
-def _upright(path: Path, frame: VideoFrame) -> np.ndarray:
+def _upright(path: Path, frame: VideoFrame, to_rgb: VideoReformatter) -> np.ndarray:
     """(H, W, 3) uint8 RGB, turned by the multiple of 90 degrees that the file asks for."""
     check_size(path, frame.width, frame.height)
-    image = frame.to_ndarray(format="rgb24")
+    image = to_rgb.reformat(frame, format="rgb24", threads=1).to_ndarray()
     quarter_turns = round(frame.rotation / 90) % 4  # counterclockwise, as np.rot90 turns
     return np.ascontiguousarray(np.rot90(image, quarter_turns))

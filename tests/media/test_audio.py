@@ -3,10 +3,14 @@ from __future__ import annotations
 import logging
 import socket
 import struct
+import subprocess
+import sys
 import tempfile
 import wave
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -316,3 +320,26 @@ def test_real_recordings_are_read_whole(real_data):
         assert warnings == []
         assert 2.5 < len(waveform) / RATE < 6
         assert not is_silent(waveform)
+
+
+@pytest.mark.parametrize(("codec", "suffix"), [("aac", "m4a"), ("flac", "flac")])
+def test_eight_channels(tmp_path, codec, suffix):
+    """In a process of its own: PyAV by itself crashes on eight planes of samples, as AAC has them."""
+    path = tmp_path / f"a.{suffix}"
+    tone = np.tile(0.2 * np.sin(np.arange(48000) / 20), (8, 1)).astype(np.float32)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=48000, layout="7.1")
+        resampler = av.AudioResampler(format=stream.codec_context.format.name, layout="7.1")
+        for i in range(0, 48000, 1000):
+            packed = np.ascontiguousarray(tone[:, i : i + 1000].T.reshape(1, -1))
+            frame = av.AudioFrame.from_ndarray(packed, format="flt", layout="7.1")
+            frame.sample_rate, frame.pts, frame.time_base = 48000, i, Fraction(1, 48000)
+            for converted in resampler.resample(frame):
+                container.mux(stream.encode(converted))
+        container.mux(stream.encode(None))
+    code = f"from avser.media.audio import decode_audio as d; w, _ = d({str(path)!r}); print(len(w), abs(w).max())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    num_samples, peak = done.stdout.split()
+    assert int(num_samples) == pytest.approx(16000, abs=1100)
+    assert float(peak) == pytest.approx(0.2, abs=0.02)

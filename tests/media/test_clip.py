@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import av
 import numpy as np
 import pytest
 
+from avser.data.clip_file import read_clip_file, write_clip
 from avser.errors import ConfigError, MediaError
 from avser.media.clip import read_clip
-from avser.media.faces import build_tracker
+from avser.media.faces import CenterTracker, build_tracker
 
 RATE = 48000
 CENTER = build_tracker("center", crop_px=16)
@@ -14,12 +16,12 @@ CENTER = build_tracker("center", crop_px=16)
 class NoFace:
     """A tracker that has looked at every frame and found nothing."""
 
-    def track(self, frames):
+    def track(self, frames, voice=None):
         return None, [f"no face in any of {sum(1 for _ in frames)} frames"]
 
 
 class BrokenTracker:
-    def track(self, frames):
+    def track(self, frames, voice=None):
         raise ConfigError("no model")
 
 
@@ -42,7 +44,7 @@ def test_a_flash_and_a_click_of_one_instant_stay_together(write_media, name, aud
     sound = click(2 - audio_start_s, 1.2 - audio_start_s)
     path = write_media(name, audio=sound, rate_hz=RATE, audio_starts=[audio_start_s], images=flashing(50, 30))
     clip = read_clip("a", audio=path, video=path, tracker=CENTER)
-    flash_s = clip.face.times[clip.face.crops.mean(axis=(1, 2, 3)).argmax()]
+    flash_s = clip.face.times[clip.face.crops[:].mean(axis=(1, 2, 3)).argmax()]
     click_s = np.abs(clip.waveform).argmax() / clip.sample_rate_hz
     assert flash_s == pytest.approx(1.2, abs=0.002)
     assert click_s == pytest.approx(1.2, abs=0.010)
@@ -53,9 +55,64 @@ def test_a_flash_and_a_click_of_one_instant_stay_together(write_media, name, aud
 def test_flash_and_click_stay_together_in_a_part(write_media):
     path = write_media("a.mp4", audio=click(4, 3.2), rate_hz=RATE, images=flashing(100, 80))
     clip = read_clip("a", audio=path, video=path, tracker=CENTER, start_s=2.9, end_s=3.5, fps=25)
-    assert clip.face.times[clip.face.crops.mean(axis=(1, 2, 3)).argmax()] == pytest.approx(0.3, abs=0.002)
+    assert clip.face.times[clip.face.crops[:].mean(axis=(1, 2, 3)).argmax()] == pytest.approx(0.3, abs=0.002)
     assert np.abs(clip.waveform).argmax() / clip.sample_rate_hz == pytest.approx(0.3, abs=0.010)
     assert clip.duration_s == pytest.approx(0.6, abs=1e-6)
+
+
+def test_prediction_sees_exactly_what_a_cache_holds(write_media, tmp_path):
+    rng = np.random.default_rng(0)
+    path = write_media("a.mp4", images=[rng.integers(0, 255, (48, 64, 3), np.uint8) for _ in range(9)])
+    direct = read_clip("a", audio=None, video=path, tracker=CENTER)
+    write_clip(tmp_path / "a.safetensors", direct)
+    cached = read_clip_file(tmp_path / "a.safetensors")
+    np.testing.assert_array_equal(cached.face.crops[:], direct.face.crops[:])
+    np.testing.assert_array_equal(cached.face.crops.data, direct.face.crops.data)
+
+
+class Listening(CenterTracker):
+    """Keeps what it hears."""
+
+    def track(self, frames, voice=None):
+        object.__setattr__(self, "heard", voice)
+        return super().track(frames, voice)
+
+
+def test_the_tracker_hears_the_voice(write_media):
+    path = write_media("a.mp4", audio=click(2.0, 1.2), rate_hz=RATE, images=flashing(50, 3))
+    for part, at_s, length_s in (({}, 1.2, 2.0), ({"start_s": 1.0, "end_s": 1.5}, 0.2, 0.5)):
+        tracker = Listening(16, 0.9)
+        read_clip("a", audio=path, video=path, tracker=tracker, **part)
+        assert tracker.heard.times[tracker.heard.values.argmax()] == pytest.approx(at_s, abs=0.02)
+        assert len(tracker.heard) == pytest.approx(100 * length_s, abs=3)
+    silent = write_media("b.mkv", audio=np.zeros(RATE), rate_hz=RATE)
+    for audio in (silent, None):
+        tracker = Listening(16, 0.9)
+        read_clip("a", audio=audio, video=path, tracker=tracker)
+        assert tracker.heard is None
+
+
+def test_one_side_of_a_split_screen(write_media):
+    images = [np.hstack([np.full((32, 32, 3), 40, np.uint8), np.full((32, 31, 3), 200, np.uint8)])] * 5
+    path = write_media("a.mkv", images=images)
+    tracker = CenterTracker(16, 0.5)
+    sides = {
+        side: read_clip("a", audio=None, video=path, tracker=tracker, side=side).face for side in ("left", "right", "")
+    }
+    np.testing.assert_allclose(sides["left"].crops[:], 40, atol=2)
+    np.testing.assert_allclose(sides["right"].crops[:], 200, atol=2)
+    assert 100 < sides[""].crops[:].mean() < 140
+    np.testing.assert_array_equal(sides["left"].boxes[0], [7.75, 8.25, 23.25, 23.75])  # of the 31 x 32 px of a half
+
+
+def test_a_file_of_both_tracks_is_opened_three_times(write_media, monkeypatch):
+    """Once for time 0, once for each track."""
+    path = write_media("a.mp4", audio=click(1.0, 0.5), rate_hz=RATE, images=flashing(25, 3))
+    opened = []
+    real_open = av.open
+    monkeypatch.setattr(av, "open", lambda *args, **kwargs: (opened.append(args[0]), real_open(*args, **kwargs))[1])
+    read_clip("a", audio=path, video=path, tracker=CENTER)
+    assert len(opened) == 3
 
 
 def test_voice_and_face_from_two_files(write_media):
