@@ -8,19 +8,24 @@ not know with the nearest one that it does, before any data are read.
 from __future__ import annotations
 
 import difflib
-import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from pathlib import Path, PurePath
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, is_dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from avser.config_check import check_keys, check_values, dotted_keys
 from avser.errors import ConfigError
 
 CONFIG_FOLDERS = ("systems", "corpora", "experiments")
+# Ways to divide any manifest (`avser.data.protocols`); a corpus's configuration adds published ones.
+GENERAL_PROTOCOLS = (
+    *("speaker_holdout", "speaker_kfold", "loso", "session_kfold", "group_kfold"),
+    *("manifest", "split_file"),
+)
 
 
 @dataclass
@@ -34,6 +39,10 @@ class FacesConfig:
     smooth_s: float = 0.2  # time constant of the box smoothing; 0: none
     align: bool = True  # rotate crops so that the eyes are level
     center_size: float = 0.9  # `center`: side of the fixed box as a share of the shorter image side
+    every: int = 5  # the detector looks at each k-th kept frame; 1: at all, for landmarks that are read as curves
+    detect_px: int = 640  # longer side of the picture that the detector sees; 0: as it is
+    # Which of several faces; speaking: the one whose mouth moves with the voice, else the longest.
+    choose: Literal["longest", "largest", "left", "right", "speaking"] = "longest"
 
 
 @dataclass
@@ -43,7 +52,29 @@ class MediaConfig:
     sample_rate_hz: int = 16000
     fps: float | None = 15.0  # frames kept a second; None: every frame of the file
     crop_px: int = 112
+    face_features: list[str] = field(default_factory=lambda: ["AU*_r", "AU*_c"])  # columns of tables made elsewhere
     faces: FacesConfig = field(default_factory=FacesConfig)
+
+
+@dataclass
+class ProtocolConfig:
+    """A published split of one corpus, and what its publication does with it (`avser.data.protocols`).
+
+    A fold is a text of names with commas between them, "03, 08-12": ranges of numbers are written out.
+    """
+
+    source: str = ""  # the publication
+    # What is divided: names in a column of the manifest, its `split` column, or clips listed in data.split_file.
+    by: Literal["speaker", "session", "sentence", "split", "clips"] = "speaker"
+    test: list[str] = field(default_factory=list)  # one text a fold
+    val: list[str] = field(default_factory=list)  # empty: published without; a share of what trains is drawn for it
+    train: list[str] = field(default_factory=list)  # empty: everybody else
+    val_by: Literal["speaker", "session", "sentence"] = "speaker"  # what is drawn for validation
+    # As published; None: the publication leaves it open.
+    speakers_disjoint: bool | None = None
+    sentences_disjoint: bool | None = None
+    val_apart_from_test: bool | None = None
+    remark: str = ""
 
 
 @dataclass
@@ -57,14 +88,22 @@ class DataConfig:
     )  # label set in order; empty: every emotion of the manifest, sorted
     merge: dict[str, str] = field(default_factory=dict)  # e.g. {calm: neutral}
     drop_other_emotions: bool = False  # False: an emotion outside the label set is an error
-    protocol: Literal["speaker_holdout", "speaker_kfold", "manifest"] = "speaker_holdout"
+    protocol: str = "speaker_holdout"  # one of GENERAL_PROTOCOLS, or of `protocols`
+    protocols: dict[str, ProtocolConfig] = field(default_factory=dict)  # published for this corpus, by name
     fold: int = 0
-    num_folds: int = 5
+    num_folds: int = 5  # speaker_kfold, group_kfold
+    group_by: Literal["speaker", "session", "sentence"] = "speaker"  # group_kfold: what stays together
+    split_file: str = ""  # CSV of clip_id, split: the list of a protocol that lists clips
+    test_sentences: list[str] = field(default_factory=list)  # test says only these, train and val only others
     val_share: float = 0.2  # of the training speakers
     test_share: float = 0.2  # of all speakers (speaker_holdout)
     split_seed: int = 0
     allow_shared_speakers: bool = False  # True: speaker-dependent protocol, named so in every result
     max_duration_s: float = 10.0  # longer clips are cut to this in a batch
+    num_frames: int | None = None  # of each clip, evenly spaced; None: every cached frame
+    # Which label: what the actor meant, or what people voted for on hearing, on seeing, or on both.
+    target: Literal["intended", "perceived_audio", "perceived_video", "perceived_av"] = "intended"
+    soft_labels: bool = False  # perceived_*: train on the shares of the votes instead of the majority
 
 
 @dataclass
@@ -112,6 +151,7 @@ class VideoBranchConfig:
     layers: int = 1
     dim: int = 128
     dropout: float = 0.2
+    num_features: int = 0  # > 0: the branch reads that many face features made elsewhere a step, instead of crops
     baseline: Literal["none", "clip"] = "none"  # clip: take the clip's median face away from every frame
     grid: int = 4  # the face's feature map is pooled to grid x grid places
 
@@ -218,25 +258,27 @@ def load_config(sources: Sequence[str | Path], base: Config | None = None) -> Co
     merged = OmegaConf.structured(base or Config())
     for source in map(str, sources):
         layer = _read_layer(source)
-        _check_keys(layer, source)
+        check_keys(layer, Config(), source)
+        if isinstance(layer.get("data"), dict) and layer["data"].get("merge") == {}:
+            merged.data.merge = {}  # mappings add up; only an empty one can take back what an earlier file said
         try:
             merged = OmegaConf.merge(merged, layer)
         except OmegaConfBaseException as error:
             where = getattr(error, "full_key", None) or "?"
             raise ConfigError(f"{source}: {where}: {str(error).splitlines()[0]}") from error
     config: Config = OmegaConf.to_object(merged)  # type: ignore[assignment]
-    _check_ranges(config)
+    check_values(config, GENERAL_PROTOCOLS)
     return config
 
 
 def config_from_dict(values: dict[str, Any]) -> Config:
     """A Config from nested plain values, e.g. those stored in a run folder. Same checks as `load_config`."""
-    _check_keys(values, "the stored configuration")
+    check_keys(values, Config(), "the stored configuration")
     try:
         config: Config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config()), values))  # type: ignore
     except OmegaConfBaseException as error:
         raise ConfigError(f"the stored configuration: {str(error).splitlines()[0]}") from error
-    _check_ranges(config)
+    check_values(config, GENERAL_PROTOCOLS)
     return config
 
 
@@ -247,8 +289,8 @@ def config_to_yaml(config: Any) -> str:
 
 def config_differences(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
     """Dotted key -> its value in each, of every setting that two configurations do not share."""
-    theirs = dict(_dotted(other))
-    return {k: (v, theirs[k]) for k, v in _dotted(one) if not is_dataclass(v) and v != theirs[k]}
+    theirs = dict(dotted_keys(other))
+    return {k: (v, theirs[k]) for k, v in dotted_keys(one) if not is_dataclass(v) and v != theirs[k]}
 
 
 def list_configs() -> dict[str, list[Path]]:
@@ -293,88 +335,3 @@ def _read_layer(source: str) -> dict[str, Any]:
     if not isinstance(layer, dict):
         raise ConfigError(f"{source}: expected keys and values, got {type(layer).__name__}")
     return layer
-
-
-# --- checking ----------------------------------------------------------------------------------------------------
-
-
-def _check_keys(layer: dict[str, Any], source: str) -> None:
-    known = dict(_dotted(Config()))
-    for key, _ in _dotted_layer(layer, known):
-        if key not in known:
-            raise ConfigError(f"{source}: unknown key {key!r}; did you mean {_nearest_key(key, known)!r}?")
-
-
-def _nearest_key(key: str, known: Iterable[str]) -> str:
-    """Prefer a key with the same last part anywhere in the tree, else the most similar whole key."""
-    last = key.rsplit(".", 1)[-1]
-    same_name = [k for k in known if k.rsplit(".", 1)[-1] == last]
-    last_parts = {k.rsplit(".", 1)[-1]: k for k in known}
-    close = difflib.get_close_matches(key, list(known), n=1, cutoff=0.75)
-    close_last = difflib.get_close_matches(last, last_parts, n=1, cutoff=0.6)
-    if same_name:
-        return max(same_name, key=lambda k: difflib.SequenceMatcher(None, k, key).ratio())
-    if close:
-        return close[0]
-    return last_parts[close_last[0]] if close_last else difflib.get_close_matches(key, list(known), n=1, cutoff=0)[0]
-
-
-def _dotted(part: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every key of a schema with its value, groups included: ("training", ...), ("training.epochs", 40)."""
-    for f in fields(part):
-        value = getattr(part, f.name)
-        yield prefix + f.name, value
-        if is_dataclass(value):
-            yield from _dotted(value, f"{prefix}{f.name}.")
-
-
-def _dotted_layer(layer: dict[str, Any], known: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in layer.items():
-        key = f"{prefix}{name}"
-        yield key, value
-        if isinstance(value, dict) and is_dataclass(known.get(key)):
-            yield from _dotted_layer(value, known, key + ".")
-
-
-SHARES = """
-    model.audio.warp data.val_share data.test_share model.audio.dropout model.video.dropout model.fusion.dropout
-    model.fusion.modality_dropout training.warmup_share training.label_smoothing training.augment.flip
-    roi.mass roi.coverage media.faces.center_size
-""".split()
-POSITIVE = """
-    media.sample_rate_hz media.fps media.crop_px media.faces.max_faces data.max_duration_s data.num_folds
-    model.audio.spectrogram.num_mels model.audio.spectrogram.window_s model.audio.spectrogram.hop_s
-    model.audio.spectrogram.max_hz model.audio.backbone.max_stride model.video.backbone.max_stride
-    model.audio.dim model.video.dim model.video.grid model.attention.hidden model.fusion.hidden model.fusion.window_s
-    training.epochs training.batch_size training.learning_rate training.clip_norm training.patience roi.kappa
-""".split()
-NOT_NEGATIVE = """
-    media.faces.margin media.faces.smooth_s model.attention.temperature training.weight_decay
-    training.backbone_rate training.augment.mixup roi.smooth_s roi.merge_gap_s roi.min_duration_s
-    training.unimodal_loss training.workers data.fold
-""".split()
-RANGES: list[tuple[list[str], str, Callable[[float], bool]]] = [
-    (SHARES, "between 0 and 1", lambda x: 0 <= x <= 1),
-    (POSITIVE, "above 0", lambda x: 0 < x < math.inf),
-    (NOT_NEGATIVE, "0 or above", lambda x: 0 <= x < math.inf),
-]
-
-
-def _check_ranges(config: Config) -> None:
-    values = dict(_dotted(config))
-    for keys, words, allowed in RANGES:
-        for key in keys:
-            if values[key] is not None and not allowed(values[key]):
-                raise ConfigError(f"{key}={values[key]}: must be {words}")
-    parts = PurePath(config.name).parts
-    if not parts or ".." in parts or PurePath(config.name).is_absolute():
-        raise ConfigError(f"name={config.name!r}: a run is named by a folder below `runs`, e.g. name=first or name=a/b")
-    unknown = set(config.model.modalities) - {"audio", "video"}
-    if unknown or not config.model.modalities:
-        raise ConfigError(f"model.modalities={config.model.modalities}: take audio, video or both")
-    spectrogram = config.model.audio.spectrogram
-    if not spectrogram.min_hz < spectrogram.max_hz <= config.media.sample_rate_hz / 2:
-        raise ConfigError(
-            f"model.audio.spectrogram: {spectrogram.min_hz} to {spectrogram.max_hz} Hz does not fit below half of "
-            f"media.sample_rate_hz={config.media.sample_rate_hz}"
-        )

@@ -1,24 +1,57 @@
-"""Which clips train, which validate, which test: by speaker, so that no voice or face is on two sides.
+"""Which clips train, which validate, which test, and what such a split keeps apart.
 
 `make_split` proposes; `avser.data.audit` checks what any split (also one that a corpus prescribes) lets through.
 """
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
 
-from avser.config import DataConfig
+from avser.config import DataConfig, ProtocolConfig
+from avser.data.groups import GROUPS, PARTS, Fold, group_names, interleave, num_taken, sex_by_speaker, speaker_key
 from avser.data.manifest import ClipRow
+from avser.data.protocols import find_fold
 from avser.errors import SplitError
 
-PARTS = ("train", "val", "test")
+__all__ = ["PARTS", "Split", "Verdict", "judge_split", "make_split", "speaker_key"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a split keeps apart; None: the manifest does not tell.
+
+    Attributes:
+        speakers_disjoint: nobody in test is heard or seen in train or val.
+        sentences_disjoint: no sentence of test is said in train or val.
+        val_apart_from_test: no clip and no performance of test is in val, so the test chose nothing.
+    """
+
+    speakers_disjoint: bool | None
+    sentences_disjoint: bool | None
+    val_apart_from_test: bool | None
+
+    def __str__(self) -> str:
+        """One line: "speakers disjoint: yes; sentences disjoint: no; validation apart from test: yes"."""
+        return "; ".join(f"{words}: {yes_or_no(getattr(self, name))}" for name, words in VERDICTS.items())
+
+
+VERDICTS = {
+    "speakers_disjoint": "speakers disjoint",
+    "sentences_disjoint": "sentences disjoint",
+    "val_apart_from_test": "validation apart from test",
+}
+
+
+def yes_or_no(answer: bool | None, *, unknown: str = "not known") -> str:
+    return unknown if answer is None else "yes" if answer else "no"
 
 
 @dataclass
@@ -29,6 +62,7 @@ class Split:
         protocol: how the split was made, e.g. "speaker_holdout(test=0.2,val=0.2,seed=0)"; named in every result.
         train, val, test: clip ids in the order of the manifest.
         notes: sentences for the person.
+        verdict: what it keeps apart, found out from the clips; None for a split that nobody judged.
     """
 
     protocol: str
@@ -36,9 +70,14 @@ class Split:
     val: list[str]
     test: list[str]
     notes: list[str] = field(default_factory=list)
+    verdict: Verdict | None = None
 
     def parts(self) -> dict[str, list[str]]:
         return {name: getattr(self, name) for name in PARTS}
+
+    def describe(self) -> str:
+        """The protocol, and in the same line what it keeps apart."""
+        return f"{self.protocol}; {self.verdict}" if self.verdict else self.protocol
 
     def fingerprint(self) -> str:
         """16 hex digits that are equal exactly when the same clips are in the same parts, whatever made them so."""
@@ -61,7 +100,8 @@ class Split:
             ids = values.get(name)
             if not isinstance(ids, list) or not all(isinstance(i, str) for i in ids):
                 raise SplitError(f"stored split: {name!r} must be a list of texts; the file is damaged or incomplete")
-        split = cls(values["protocol"], *(list(values[name]) for name in (*PARTS, "notes")))
+        train, val, test, notes = (list(values[name]) for name in (*PARTS, "notes"))
+        split = cls(values["protocol"], train, val, test, notes, _read_verdict(values.get("verdict")))
         if values.get("fingerprint", split.fingerprint()) != split.fingerprint():
             raise SplitError(
                 f"stored split: fingerprint {values['fingerprint']} does not fit its clips ({split.fingerprint()}); "
@@ -73,139 +113,131 @@ class Split:
 def make_split(rows: list[ClipRow], data: DataConfig) -> Split:
     """Divide the clips by the protocol that `data` names. The same rows in any order give the same parts.
 
+    Where the protocol names nobody for validation, `data.val_share` of the training speakers (sessions, sentences)
+    validate: never the test clips. What differs from the publication is noted.
+
     Raises:
-        SplitError: unknown protocol, too few speakers, or a `split` column that does not do; with advice.
+        SplitError: unknown protocol, one made for another corpus, too few speakers, or a part without clips; with
+            advice.
     """
-    if data.protocol not in PROTOCOLS:
-        raise SplitError(f"data.protocol={data.protocol!r}; known are {', '.join(PROTOCOLS)}")
-    return PROTOCOLS[data.protocol](rows, data)
+    fold = find_fold(rows, data)
+    parts: dict[str, list[ClipRow]] = {part: [] for part in PARTS}
+    for row in rows:
+        if part := fold.part_of(row):
+            parts[part].append(row)
+    settings, notes = dict(fold.settings), list(fold.notes)
+    _refuse_empty(parts, fold.protocol, ("train", "test"))
+    if not parts["val"]:
+        parts["train"], parts["val"] = _draw_validation(parts["train"], fold, data)
+        settings |= {"val": data.val_share, "seed": data.split_seed}
+    if data.test_sentences:
+        notes += _hold_out(rows, parts, data.test_sentences)
+        settings["test_sentences"] = len(data.test_sentences)
+        _refuse_empty(parts, f"{fold.protocol} with data.test_sentences", PARTS)
+    name = ",".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in settings.items())
+    train, val, test = ([row.clip_id for row in parts[part]] for part in PARTS)
+    split = Split(f"{fold.protocol}({name})" if name else fold.protocol, train, val, test)
+    split.verdict = judge_split(rows, split)
+    if fold.published:
+        notes += _differences(fold.published, split.verdict, data.val_share if "val" in settings else None)
+    split.notes = [_count_speakers(rows, parts), *notes]
+    return split
 
 
-def speaker_key(row: ClipRow) -> str:
-    """Speakers are named within their corpus: actor 01 of one is not actor 01 of another."""
-    return f"{row.corpus}/{row.speaker}"
+def judge_split(rows: list[ClipRow], split: Split) -> Verdict:
+    """What a split keeps apart, from the rows themselves and not from what its name promises."""
+    part_of = {clip_id: part for part, ids in split.parts().items() for clip_id in ids}
+    test = [row for row in rows if part_of.get(row.clip_id) == "test"]
+    others = [row for row in rows if part_of.get(row.clip_id) in ("train", "val")]
+    sentences: bool | None = {row.sentence for row in test if row.sentence}.isdisjoint(row.sentence for row in others)
+    if sentences and not all(row.sentence for row in (*test, *others)):
+        sentences = None  # those that are not known may be shared
+    val = [row for row in others if part_of[row.clip_id] == "val"]
+    return Verdict(
+        speakers_disjoint={speaker_key(row) for row in test}.isdisjoint(map(speaker_key, others)),
+        sentences_disjoint=sentences,
+        val_apart_from_test=set(split.val).isdisjoint(split.test)
+        and {_performance(row) for row in test}.isdisjoint(map(_performance, val)),
+    )
 
 
-def speaker_holdout(rows: list[ClipRow], data: DataConfig) -> Split:
-    """`test_share` of all speakers test, `val_share` of the others validate; both sexes in proportion where known."""
-    sexes = _sex_by_speaker(rows)
-    if len(sexes) < 3:
-        raise SplitError(
-            f"speaker_holdout needs at least 3 speakers (train, val, test), the manifest has {len(sexes)}; "
-            "add speakers, or prescribe parts in the manifest's `split` column and take data.protocol=manifest"
-        )
-    order = _interleave(sexes, np.random.default_rng(data.split_seed))
-    num_test = _num_taken(len(order), data.test_share, "data.test_share", num_left=2)
-    test, rest = set(order[:num_test]), order[num_test:]
-    num_val = _num_taken(len(rest), data.val_share, "data.val_share", num_left=1)
-    name = f"speaker_holdout(test={data.test_share:g},val={data.val_share:g},seed={data.split_seed})"
-    return _divide(rows, name, set(rest[:num_val]), test, sexes)
+def _performance(row: ClipRow) -> str:
+    return f"{row.corpus}/{row.performance}" if row.performance else row.clip_id
 
 
-def speaker_kfold(rows: list[ClipRow], data: DataConfig) -> Split:
-    """Fold `data.fold` (from 0) of `data.num_folds` tests; `val_share` of the other speakers validate.
-
-    Over all folds every speaker tests exactly once. As many folds as speakers is leave-one-speaker-out.
-    """
-    sexes = _sex_by_speaker(rows)
-    if not 2 <= data.num_folds <= len(sexes) or len(sexes) < 3:
-        raise SplitError(
-            f"speaker_kfold with data.num_folds={data.num_folds} needs at least 3 speakers and from 2 folds up to one "
-            f"a speaker; the manifest has {len(sexes)} speakers"
-        )
-    if not 0 <= data.fold < data.num_folds:
-        raise SplitError(f"data.fold={data.fold}: folds count from 0 to {data.num_folds - 1}")
-    test = {s for i, s in enumerate(_by_stratum(sexes, data.split_seed)) if i % data.num_folds == data.fold}
-    rest = {speaker: sex for speaker, sex in sexes.items() if speaker not in test}
-    if len(rest) < 2:
-        raise SplitError(
-            f"speaker_kfold: {len(test)} of {len(sexes)} speakers test, which leaves {len(rest)} for train and val; "
-            f"raise data.num_folds (up to {len(sexes)}: leave one speaker out)"
-        )
-    order = _interleave(rest, np.random.default_rng([data.split_seed, data.fold]))
-    num_val = _num_taken(len(order), data.val_share, "data.val_share", num_left=1)
-    name = f"speaker_kfold(fold={data.fold},num_folds={data.num_folds},val={data.val_share:g},seed={data.split_seed})"
-    return _divide(rows, name, set(order[:num_val]), test, sexes)
+# --- dividing ----------------------------------------------------------------------------------------------------
 
 
-def manifest_column(rows: list[ClipRow], _data: DataConfig) -> Split:
-    """The parts that the corpus prescribes in the manifest's `split` column."""
-    blank = [row.clip_id for row in rows if not row.split]
-    if blank:
-        raise SplitError(
-            f"data.protocol=manifest: {len(blank)} of {len(rows)} clips have an empty `split`, e.g. {blank[0]}; fill "
-            "it with train, val or test, or take data.protocol=speaker_holdout"
-        )
-    split = Split("manifest", *([row.clip_id for row in rows if row.split == part] for part in PARTS))
-    for part, ids in split.parts().items():
-        if not ids:
-            advice = "take whole speakers out of train for it" if part == "val" else "name some in the `split` column"
+def _refuse_empty(parts: dict[str, list[ClipRow]], protocol: str, needed: Iterable[str]) -> None:
+    for part in needed:
+        if not parts[part]:
             raise SplitError(
-                f"data.protocol=manifest: no clip has split={part}; {advice}, or take data.protocol=speaker_holdout"
+                f"data.protocol={protocol}: no clip of the manifest is in {part}; is it the complete corpus that the "
+                "protocol was made for?"
             )
-    return split
 
 
-PROTOCOLS: dict[str, Callable[[list[ClipRow], DataConfig], Split]] = {
-    "speaker_holdout": speaker_holdout,
-    "speaker_kfold": speaker_kfold,
-    "manifest": manifest_column,
-}
+def _draw_validation(rows: list[ClipRow], fold: Fold, data: DataConfig) -> tuple[list[ClipRow], list[ClipRow]]:
+    """What trains and what validates: `val_share` of the speakers in `rows`, or of their sessions or sentences."""
+    group_of = GROUPS[fold.val_by]
+    groups = sex_by_speaker(rows) if fold.val_by == "speaker" else dict.fromkeys(group_names(rows, fold.val_by), "")
+    if len(groups) < 2:
+        raise SplitError(
+            f"data.protocol={fold.protocol} leaves {len(groups)} {fold.val_by} for train and val, 2 are needed; raise "
+            f"data.num_folds where the protocol has it (up to one fold a {fold.val_by}), or take another protocol"
+        )
+    order = interleave(groups, np.random.default_rng([data.split_seed, data.fold]))
+    val = set(order[: num_taken(len(order), data.val_share, "data.val_share", num_left=1)])
+    return [row for row in rows if group_of(row) not in val], [row for row in rows if group_of(row) in val]
 
 
-# --- speakers ----------------------------------------------------------------------------------------------------
+def _hold_out(rows: list[ClipRow], parts: dict[str, list[ClipRow]], sentences: list[str]) -> list[str]:
+    """Leave in test only what says one of these sentences, and in train and val what says another; changes `parts`."""
+    known = {row.sentence for row in rows}
+    if "" in known:
+        raise SplitError(
+            f"data.test_sentences: {sum(not row.sentence for row in rows)} clips have no `sentence` in the manifest, "
+            "so nobody knows whether they say one of them; fill the column"
+        )
+    for sentence in sentences:
+        if sentence not in known:
+            near = difflib.get_close_matches(sentence, sorted(known), n=1, cutoff=0)
+            raise SplitError(f"data.test_sentences: nobody says {sentence!r}; did you mean {near[0]!r}?")
+    before = sum(map(len, parts.values()))
+    for part in PARTS:
+        parts[part] = [row for row in parts[part] if (row.sentence in sentences) == (part == "test")]
+    left_out = before - sum(map(len, parts.values()))
+    return [f"test says only {', '.join(map(repr, sentences))}, train and val never: {left_out} clips are left out"]
 
 
-def _sex_by_speaker(rows: Iterable[ClipRow]) -> dict[str, str]:
-    """speaker -> sex (or ""), sorted, so that the order of the rows plays no part."""
-    sexes: dict[str, str] = {}
-    for row in rows:
-        key = speaker_key(row)
-        sexes[key] = max(sexes.get(key, ""), row.sex)
-    return dict(sorted(sexes.items()))
+def _differences(published: ProtocolConfig, found: Verdict, drawn_share: float | None) -> list[str]:
+    """Where this split is not what the publication has; `drawn_share` of what trains there validates here."""
+    notes = []
+    for name, words in VERDICTS.items():
+        theirs, ours = getattr(published, name), getattr(found, name)
+        if None not in (theirs, ours) and theirs != ours:
+            notes.append(f"as published, {words}: {yes_or_no(theirs)}; here: {yes_or_no(ours)}")
+    if drawn_share is not None:
+        whose = f"{100 * drawn_share:g} % of the training {published.val_by}s validate"
+        notes.append(f"published without a validation set of its own; here {whose}, never test clips")
+    return notes
 
 
-def _shuffled_strata(sexes: dict[str, str], rng: np.random.Generator) -> list[list[str]]:
-    strata: dict[str, list[str]] = defaultdict(list)
-    for speaker, sex in sexes.items():
-        strata[sex].append(speaker)
-    return [list(rng.permutation(np.array(strata[sex], dtype=object))) for sex in sorted(strata)]
+def _count_speakers(rows: list[ClipRow], parts: dict[str, list[ClipRow]]) -> str:
+    """E.g. "speakers: train 18 (9 female, 9 male), val ..."."""
+    sexes = sex_by_speaker(rows)
+    found = {part: {speaker_key(row) for row in parts[part]} for part in PARTS}
+    counts = {part: Counter(sexes[speaker] or "unknown" for speaker in found[part]) for part in PARTS}
+    return "speakers: " + ", ".join(
+        f"{part} {len(found[part])} ({', '.join(f'{n} {sex}' for sex, n in sorted(counts[part].items()))})"
+        for part in PARTS
+    )
 
 
-def _interleave(sexes: dict[str, str], rng: np.random.Generator) -> list[str]:
-    """All speakers in random order, such that every beginning of the list holds the sexes in proportion."""
-    placed = []
-    for stratum in _shuffled_strata(sexes, rng):
-        tie_break = rng.random()
-        placed += [((i + 0.5) / len(stratum), tie_break, speaker) for i, speaker in enumerate(stratum)]
-    return [speaker for _, _, speaker in sorted(placed)]
-
-
-def _by_stratum(sexes: dict[str, str], seed: int) -> list[str]:
-    """One sex after the other; dealing this list out gives every fold its proportion of each."""
-    return [speaker for stratum in _shuffled_strata(sexes, np.random.default_rng(seed)) for speaker in stratum]
-
-
-def _num_taken(num_speakers: int, share: float, key: str, *, num_left: int) -> int:
-    """How many of `num_speakers` a share takes: at least one, and at least `num_left` stay."""
-    if not 0 < share < 1:
-        raise SplitError(f"{key}={share:g}: must lie between 0 and 1, so that no part is empty; 0.2 is usual")
-    return min(max(1, round(share * num_speakers)), num_speakers - num_left)
-
-
-def _divide(rows: list[ClipRow], protocol: str, val: set[str], test: set[str], sexes: dict[str, str]) -> Split:
-    split = Split(protocol, [], [], [])
-    for row in rows:
-        speaker = speaker_key(row)
-        part = split.test if speaker in test else split.val if speaker in val else split.train
-        part.append(row.clip_id)
-    train = set(sexes) - val - test
-    counts = (f"{part} {_count_sexes(names, sexes)}" for part, names in zip(PARTS, (train, val, test), strict=True))
-    split.notes.append(f"speakers: {', '.join(counts)}")
-    return split
-
-
-def _count_sexes(speakers: set[str], sexes: dict[str, str]) -> str:
-    """E.g. "18 (9 female, 9 male)"."""
-    counts = Counter(sexes[s] or "unknown" for s in speakers)
-    return f"{len(speakers)} ({', '.join(f'{n} {sex}' for sex, n in sorted(counts.items()))})"
+def _read_verdict(stored: object) -> Verdict | None:
+    if stored is None:  # written before splits were judged
+        return None
+    names = [f.name for f in fields(Verdict)]
+    if isinstance(stored, dict) and set(stored) == set(names) and all(stored[n] in (True, False, None) for n in names):
+        return Verdict(**stored)
+    raise SplitError(f"stored split: 'verdict' must say yes, no or null of {', '.join(names)}; the file is damaged")
