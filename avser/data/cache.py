@@ -12,37 +12,26 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import hashlib
 import io
-import json
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+import numpy as np
 
 from avser.config import MediaConfig
+from avser.data.cache_folder import clip_path, open_folder
+from avser.data.cache_jobs import Done, Failure, Job, job_crashed, open_tracker, plan_job, run_jobs
 from avser.data.cache_settings import cache_settings, hash_settings, read_settings, refuse_differences, write_settings
-from avser.data.clip_file import read_about, read_clip_file, write_atomically, write_clip
-from avser.data.manifest import ClipRow, Manifest
+from avser.data.clip_file import CLIP_PARTS, read_about, read_clip_file, read_fingerprint, write_atomically
+from avser.data.manifest import Manifest
 from avser.data.parallel import map_chunks
-from avser.errors import AvserError, CacheError
-from avser.structures import MODALITIES, Clip
+from avser.data.progress import with_progress
+from avser.errors import CacheError
+from avser.structures import Clip
 
-CHUNK_SIZE = 8  # clips that share one tracker: enough to pay for building it, few enough for a live progress bar
-STALE_S = 600.0  # a temporary file this old was left by a run that was killed
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A clip that is not in the cache (`failed`), or lacks a modality that its manifest promised (`partial`)."""
-
-    clip_id: str
-    reason: str
-    kind: str = "failed"
+CHUNK_SIZE = 8  # clips at most that share one tracker: enough to pay for building it, few enough for live progress
 
 
 @dataclass
@@ -67,53 +56,44 @@ class CacheReport:
 
 
 def build_cache(
-    manifest: Manifest, out: str | Path, media: MediaConfig, *, workers: int = 1, progress: bool = True
+    manifest: Manifest,
+    out: str | Path,
+    media: MediaConfig,
+    *,
+    workers: int = 1,
+    backend: str = "local",
+    progress: bool = True,
 ) -> CacheReport:
     """Decode every clip of a manifest into `out`; clips that are there already and unchanged are kept.
 
-    A clip that cannot be used becomes a row of `failures.csv` and is tried again by the next run. One run at a time
-    may write to a folder; it may be killed at any moment.
+    A clip that cannot be used becomes a row of `failures.csv` and is tried again by the next run. A run may be killed
+    at any moment: the next one goes on after the last clip that was finished.
 
     Args:
         workers: processes.
-        progress: show a bar on stderr.
+        backend: where they run, see `avser.data.parallel.map_chunks`.
+        progress: show a bar on stderr, or lines where that is no terminal.
 
     Raises:
-        CacheError: `out` was made with other settings, or cannot be written.
-        ConfigError: the face tracker cannot be built, e.g. its model is missing.
+        CacheError: `out` was made with other settings, cannot be written, or another run is writing there.
+        ConfigError: the face tracker cannot be built, e.g. its model is missing; or the backend cannot be used.
     """
     if workers < 1:
         raise CacheError(f"workers={workers}: takes 1 or more processes")
     out = Path(out)
-    tracker_for(media)  # a missing model is one error now, not a failure of every clip
-    settings_hash = _open_for_writing(out, media)
+    with open_tracker(media):
+        pass  # a missing model is one error now, not a failure of every clip
     report = CacheReport(len(manifest))
-    jobs: list[_Job] = []
-    for row in manifest.rows:
-        job = _plan(manifest, row, out, media, settings_hash)
-        about = {} if isinstance(job, Failure) else read_about(job.target)
-        if isinstance(job, Failure):
-            _remove(_clip_path(out, row.clip_id))
-            report.failures.append(job)
-        elif about.get("key") == job.key:
-            _record(report, _Done(job.clip_id, about["partial"], about["warnings"]), reused=True)
-        else:
-            jobs.append(job)
-    try:
-        results = map_chunks(_cache_chunk, jobs, workers=workers, chunk_size=CHUNK_SIZE, on_crash=_crashed)
-        for done in _with_progress(results, len(jobs), progress):
-            _record(report, done)
-    finally:
-        _write_failures(out / "failures.csv", [*report.failures, *report.partial])
+    with open_folder(out):
+        jobs = _plan(manifest, out, media, report)
+        size = max(1, min(CHUNK_SIZE, len(jobs) // (4 * workers)))
+        results = map_chunks(run_jobs, jobs, workers=workers, chunk_size=size, on_crash=job_crashed, backend=backend)
+        try:
+            for result in with_progress(results, len(jobs), verb="caching", shown=progress, has_failed=_is_failure):
+                _record(report, result, out)
+        finally:
+            _write_failures(out / "failures.csv", [*report.failures, *report.partial])
     return report
-
-
-def tracker_for(media: MediaConfig) -> Any:
-    """The face tracker of these settings, None for "none": for the cache and for prediction, so that both see alike."""
-    from avser.media.faces import build_tracker
-
-    faces = asdict(media.faces)
-    return build_tracker(faces.pop("tracker"), crop_px=media.crop_px, **faces)
 
 
 class ClipCache:
@@ -133,160 +113,90 @@ class ClipCache:
             refuse_differences(self.folder, self.settings, cache_settings(media))
 
     def __contains__(self, clip_id: str) -> bool:
-        return _clip_path(self.folder, clip_id).is_file()
+        return clip_path(self.folder, clip_id).is_file()
 
-    def load(self, clip_id: str, *, modalities: Sequence[str] = MODALITIES) -> Clip:
-        """The clip as `avser.media` decoded it, but for rounding to 16 bits and JPEG; other modalities are None.
+    def load(self, clip_id: str, *, parts: Sequence[str] = CLIP_PARTS, landmarks: bool = True) -> Clip:
+        """The clip as `avser.media` decoded it, but for rounding the voice to 16 bits; other parts are None.
 
         Raises:
             CacheError: the clip is not in the cache, or its file is damaged.
         """
         try:
-            return read_clip_file(_clip_path(self.folder, clip_id), modalities)
+            return read_clip_file(clip_path(self.folder, clip_id), parts, landmarks=landmarks)
         except FileNotFoundError as error:
             raise CacheError(f"clip {clip_id} is not in {self.folder}; the reason is in failures.csv there") from error
 
-    def modalities(self, clip_id: str) -> tuple[str, ...]:
-        """Which modalities the cache holds of a clip; none where it lacks the clip. Reads the file's head only."""
-        return tuple(self._about(clip_id).get("modalities", ()))
+    def fingerprint(self, clip_id: str) -> np.ndarray:
+        """(T,) uint32 of the clip's voice, see `avser.data.fingerprint`; empty for a clip without voice.
+
+        Raises:
+            CacheError: the clip is not in the cache, or its file is damaged.
+        """
+        try:
+            return read_fingerprint(clip_path(self.folder, clip_id))
+        except FileNotFoundError as error:
+            raise CacheError(f"clip {clip_id} is not in {self.folder}; the reason is in failures.csv there") from error
+
+    def parts(self, clip_id: str) -> tuple[str, ...]:
+        """Which parts the cache holds of a clip; none where it lacks the clip. Reads the file's head only."""
+        return tuple(self._about(clip_id).get("parts", ()))
 
     def duration_s(self, clip_id: str) -> float:
         """Length of a clip in seconds; 0 where the cache lacks it. Reads the file's head only."""
         return float(self._about(clip_id).get("duration_s", 0.0))
 
     def _about(self, clip_id: str) -> dict[str, Any]:
-        return read_about(_clip_path(self.folder, clip_id))
+        return read_about(clip_path(self.folder, clip_id))
 
 
 # --- building ----------------------------------------------------------------------------------------------------
 
 
-def _open_for_writing(out: Path, media: MediaConfig) -> str:
-    """Make the folder, or check that it was made with the same settings; returns the settings' hash."""
-    settings = cache_settings(media)
-    settings_hash = hash_settings(settings)
-    try:
-        (out / "clips").mkdir(parents=True, exist_ok=True)
-        for leftover in (out / "clips").glob(".*.tmp"):
-            if time.time() - leftover.stat().st_mtime > STALE_S:
-                leftover.unlink()
-        if (out / "cache.json").exists():
-            refuse_differences(out, read_settings(out), settings)
+def _plan(manifest: Manifest, out: Path, media: MediaConfig, report: CacheReport) -> list[Job]:
+    """What is left to do; clips that are there and files that are missing go to the report at once."""
+    settings_hash = _settle_settings(out, media)
+    jobs = []
+    for row in manifest.rows:
+        job = plan_job(manifest, row, out, media, settings_hash)
+        if isinstance(job, Failure):
+            _record(report, job, out)
+            continue
+        about = read_about(job.target)
+        if about.get("key") == job.key:
+            _record(report, Done(row.clip_id, about["partial"], about["warnings"]), out)
+            report.num_reused += 1
         else:
+            jobs.append(job)
+    return jobs
+
+
+def _settle_settings(out: Path, media: MediaConfig) -> str:
+    """Write the settings, or check that the folder was made with the same ones; returns their hash."""
+    settings = cache_settings(media)
+    if (out / "cache.json").exists():
+        refuse_differences(out, read_settings(out), settings)
+    else:
+        try:
             write_settings(out, settings)
-    except OSError as error:
-        raise CacheError(f"{out}: cannot be written ({error}); give another folder") from error
-    return settings_hash
+        except OSError as error:
+            raise CacheError(f"{out}: cannot be written ({error}); give another folder") from error
+    return hash_settings(settings)
 
 
-@dataclass(frozen=True)
-class _Job:
-    """A clip to be decoded, with everything a worker needs."""
-
-    clip_id: str
-    audio: Path | None
-    video: Path | None
-    start_s: float | None
-    end_s: float | None
-    target: Path
-    key: str
-    media: MediaConfig
+def _is_failure(result: Done | Failure) -> bool:
+    return isinstance(result, Failure)
 
 
-@dataclass(frozen=True)
-class _Done:
-    """A clip that is in the cache now."""
-
-    clip_id: str
-    partial: str
-    warnings: list[str]
-
-
-def _clip_path(folder: Path, clip_id: str) -> Path:
-    return folder / "clips" / f"{clip_id}.safetensors"
-
-
-def _plan(manifest: Manifest, row: ClipRow, out: Path, media: MediaConfig, settings_hash: str) -> _Job | Failure:
-    audio, video = manifest.audio_path(row), manifest.video_path(row)
-    sources = []
-    for path, name in ((audio, row.audio), (video, row.video)):
-        if path is not None:
-            if not path.is_file():
-                return Failure(row.clip_id, f"{name}: no such file below {manifest.root}")
-            sources.append([name, path.stat().st_size, path.stat().st_mtime_ns])
-    key = hashlib.sha256(json.dumps([settings_hash, sources, row.start_s, row.end_s]).encode()).hexdigest()
-    return _Job(row.clip_id, audio, video, row.start_s, row.end_s, _clip_path(out, row.clip_id), key, media)
-
-
-def _cache_chunk(jobs: list[_Job]) -> list[_Done | Failure]:
-    tracker = tracker_for(jobs[0].media)
-    return [_cache_clip(job, tracker) for job in jobs]
-
-
-def _cache_clip(job: _Job, tracker: Any) -> _Done | Failure:
-    from avser.media.clip import read_clip  # reading a cache takes no decoder
-
-    try:
-        clip = read_clip(
-            job.clip_id,
-            audio=job.audio,
-            video=job.video,
-            tracker=tracker,
-            sample_rate_hz=job.media.sample_rate_hz,
-            fps=job.media.fps,
-            start_s=job.start_s,
-            end_s=job.end_s,
-        )
-        partial = _lost(clip, job, tracker is not None)
-        write_clip(job.target, clip, key=job.key, partial=partial)
-        return _Done(job.clip_id, partial, clip.warnings)
-    except Exception as error:  # whatever is wrong with one clip, the others go on
-        _remove(job.target)
-        kind = "" if isinstance(error, AvserError) else f"{type(error).__name__}: "
-        return Failure(job.clip_id, " ".join(f"{kind}{error}".split()))
-
-
-def _lost(clip: Clip, job: _Job, tracked: bool) -> str:
-    """What the clip lacks of what its manifest promised, and why; empty where nothing."""
-    reasons = []
-    if job.video is not None and tracked and clip.face is None:
-        reasons = ["no face: audio only", *clip.warnings]
-    if job.audio is not None and clip.waveform is None:
-        reasons = ["no voice: video only", *clip.warnings]
-    return "; ".join(reasons)
-
-
-def _crashed(job: _Job) -> Failure:
-    _remove(job.target)
-    return Failure(job.clip_id, "the process that decoded it died (a crash of the decoder, or out of memory)")
-
-
-def _remove(path: Path) -> None:
-    """A clip that failed may have a file of an older source."""
-    with contextlib.suppress(OSError):
-        path.unlink()
-
-
-def _record(report: CacheReport, result: _Done | Failure, *, reused: bool = False) -> None:
+def _record(report: CacheReport, result: Done | Failure, out: Path) -> None:
     if isinstance(result, Failure):
+        with contextlib.suppress(OSError):  # a clip that failed may have a file of an older source
+            clip_path(out, result.clip_id).unlink()
         report.failures.append(result)
         return
     report.num_cached += 1
-    report.num_reused += reused
     report.warnings += [f"{result.clip_id}: {warning}" for warning in result.warnings]
     if result.partial:
         report.partial.append(Failure(result.clip_id, result.partial, "partial"))
-
-
-def _with_progress(results: Iterator[_Done | Failure], total: int, shown: bool) -> Iterator[_Done | Failure]:
-    columns = (TextColumn("caching"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), disable=not shown) as bar:
-        task = bar.add_task("caching", total=total, rate="")
-        for result in results:
-            bar.advance(task)
-            state = bar.tasks[0]
-            bar.update(task, rate=f"{state.completed / max(state.elapsed or 0, 1e-3):.1f} clips/s")
-            yield result
 
 
 def _write_failures(path: Path, failures: list[Failure]) -> None:

@@ -13,7 +13,7 @@ from avser.config import MediaConfig
 from avser.data.clip_file import write_atomically
 from avser.errors import CacheError, ConfigError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 def cache_settings(media: MediaConfig) -> dict[str, Any]:
