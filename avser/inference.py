@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from avser.config import Config
-from avser.data.cache import tracker_for
-from avser.data.dataset import Example, collate
+from avser.data.cache_jobs import tracker_for
+from avser.data.clip_file import FACE_FEATURES
+from avser.data.dataset import Example, collate, parts_of
 from avser.errors import AvserError, CheckpointError, MediaError
 from avser.features.spectral import LogMel
 from avser.media.clip import read_clip
@@ -46,6 +47,15 @@ class TrainedModel:
     @property
     def modalities(self) -> tuple[str, ...]:
         return tuple(self.config.model.modalities)
+
+    def can_read(self, clip: Clip, modality: str) -> bool:
+        """Whether the model uses that modality and the clip has it, in the form that the model reads."""
+        if modality not in self.modalities:
+            return False
+        if modality == AUDIO:
+            return clip.waveform is not None
+        face = clip.face_features if FACE_FEATURES in parts_of(self.config.model) else clip.face
+        return face is not None and bool(face.found.any())
 
 
 def load_model(run: str | Path, device: str | None = None) -> TrainedModel:
@@ -136,7 +146,7 @@ def explain(
     _add_media(view, clip)
     for modality in MODALITIES:
         source = by_part.get(modality, main)
-        if modality in source.modalities and has_modality(clip, modality):
+        if source.can_read(clip, modality):
             _add_modality(view, source, clip, modality)
     if view.evidence:
         view.evidence[FUSED] = fuse_evidence(view.evidence, view.salience)
@@ -164,9 +174,10 @@ def read_media(model: TrainedModel, path: str | Path) -> Clip:
     path, media = Path(path), model.config.media
     info = probe(path)
     wants_voice = AUDIO in model.modalities and info.has_audio
-    wants_face = VIDEO in model.modalities and info.has_video
+    wants_face = VIDEO in parts_of(model.config.model) and info.has_video
     if not wants_voice and not wants_face:
-        tracks = " or ".join("an audio track" if m == AUDIO else "a video track" for m in model.modalities)
+        needs = {AUDIO: "an audio track", VIDEO: "a video track", FACE_FEATURES: "a table of face features (cache it)"}
+        tracks = " or ".join(needs[part] for part in parts_of(model.config.model))
         raise MediaError(
             f"{path}: has nothing for the model in {model.folder}, which needs {tracks}; give another recording, or a "
             "model of another modality"
@@ -188,20 +199,14 @@ def run_model(model: TrainedModel, clips: Sequence[Clip]) -> Output:
         AvserError: a clip has none of the model's modalities, e.g. no face for a face-only model.
     """
     for clip in clips:
-        if not any(has_modality(clip, modality) for modality in model.modalities):
+        if not any(model.can_read(clip, modality) for modality in model.modalities):
             raise AvserError(
                 f"{clip.clip_id}: the model needs {' or '.join(model.modalities)}, and the clip has neither "
                 f"({'; '.join(clip.warnings) or 'no warnings'})"
             )
-    batch = collate([Example(clip.clip_id, clip, None) for clip in clips], modalities=model.modalities)
+    batch = collate([Example(clip.clip_id, clip, None) for clip in clips], parts=parts_of(model.config.model))
     with torch.no_grad():
         return model.network(batch.to(model.device))
-
-
-def has_modality(clip: Clip, modality: str) -> bool:
-    if modality == AUDIO:
-        return clip.waveform is not None
-    return clip.face is not None and bool(clip.face.found.any())
 
 
 def _find_parts(folder: Path) -> dict[str, Path]:
@@ -231,7 +236,7 @@ def _read_prediction(model: TrainedModel, output: Output, index: int, clip: Clip
         warnings=list(clip.warnings),
     )
     for modality in model.modalities:
-        if not has_modality(clip, modality) or modality not in output.attended:
+        if not model.can_read(clip, modality) or modality not in output.attended:
             prediction.warnings.append(f"no {'voice' if modality == AUDIO else 'face'}: answered without it")
             continue
         part = output.attended[modality]
@@ -252,7 +257,7 @@ def _add_media(view: ClipView, clip: Clip) -> None:
         view.log_mel = front_end.log_mel(waveform, torch.ones_like(waveform, dtype=torch.bool))[0].T.numpy()
         view.log_mel_times = front_end.hop_s * np.arange(len(view.log_mel))
     if clip.face is not None:
-        view.faces, view.face_times = clip.face.crops, clip.face.times
+        view.faces, view.face_times = clip.face.crops[:], clip.face.times
 
 
 def _add_modality(view: ClipView, source: TrainedModel, clip: Clip, modality: str) -> None:

@@ -130,15 +130,30 @@ def _mix(batch: Batch, alpha: float, num_classes: int, generator: torch.Generato
         mixed.waveform = _blend(batch.waveform, batch.waveform[partner], share)
         mixed.waveform_mask = batch.waveform_mask | batch.waveform_mask[partner]
     if batch.frames is not None and batch.frame_mask is not None and batch.frame_times is not None:
-        own, other = batch.frame_mask, batch.frame_mask[partner]
-        weight = share[:, None].expand(own.shape).clone()
-        weight[own & ~other] = 1.0
-        weight[other & ~own] = 0.0
-        mixed.frames = _blend(batch.frames, batch.frames[partner], weight)
-        mixed.frame_mask = own | other
-        longer = batch.frame_times[partner, -1] > batch.frame_times[:, -1]
-        mixed.frame_times = torch.where(longer[:, None], batch.frame_times[partner], batch.frame_times)
+        mixed.frames, mixed.frame_times, mixed.frame_mask = _mix_track(
+            batch.frames, batch.frame_times, batch.frame_mask, partner, share
+        )
+    if batch.face_features is not None and batch.feature_mask is not None and batch.feature_times is not None:
+        mixed.face_features, mixed.feature_times, mixed.feature_mask = _mix_track(
+            batch.face_features, batch.feature_times, batch.feature_mask, partner, share
+        )
     return mixed
+
+
+def _mix_track(
+    values: Tensor, times: Tensor, mask: Tensor, partner: Tensor, share: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Values (B, T, ...), times and mask (B, T) of a track and its partner's as one."""
+    other = mask[partner]
+    weight = share[:, None].expand(mask.shape).clone()
+    weight[mask & ~other] = 1.0
+    weight[other & ~mask] = 0.0
+    longer = times[partner, -1] > times[:, -1]
+    return (
+        _blend(values, values[partner], weight),
+        torch.where(longer[:, None], times[partner], times),
+        mask | other,
+    )
 
 
 def _blend(own: Tensor, other: Tensor, share: Tensor) -> Tensor:

@@ -1,8 +1,7 @@
-"""Cached clips as batches: the label set, examples, padding, and batches of clips of like length."""
+"""Cached clips as batches: examples, padding, and batches of clips of like length."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,11 +10,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from avser.config import DataConfig
+from avser.config import ModelConfig
 from avser.data.cache import ClipCache
-from avser.data.manifest import EMOTIONS, ClipRow
-from avser.errors import CacheError, ManifestError
-from avser.structures import AUDIO, MODALITIES, VIDEO, Batch, Clip, FaceTrack
+from avser.data.clip_file import CLIP_PARTS, FACE_FEATURES
+from avser.data.manifest import ClipRow
+from avser.errors import CacheError, ManifestError, MediaError
+from avser.structures import AUDIO, VIDEO, Batch, Clip, FaceTrack, FeatureTrack
 
 MEMORY_BYTES = 4 * 2**30  # of decoded clips that one dataset keeps; the rest is read from the cache every time
 POOL_BATCHES = 16  # batches that are sorted by length together: enough to save padding, few enough to stay random
@@ -23,62 +23,36 @@ POOL_BATCHES = 16  # batches that are sorted by length together: enough to save 
 
 @dataclass
 class Example:
-    """One clip and the index of its emotion in the label set (None where unknown)."""
+    """One clip, the index of its emotion in the label set (None where unknown), and its soft label (C,) or None."""
 
     clip_id: str
     clip: Clip
     label: int | None
+    target: np.ndarray | None = None
 
 
-def label_index(rows: list[ClipRow], data: DataConfig) -> tuple[list[str], list[ClipRow]]:
-    """The label set in order, and the rows that belong to it with their emotions merged.
-
-    Raises:
-        ManifestError: a clip without emotion, an emotion outside the set (unless `data.drop_other_emotions`), an
-            emotion of the set that no clip shows, fewer than two emotions, or a merge that makes no sense.
-    """
-    _check_words(data)
-    unlabelled = [row.clip_id for row in rows if not row.emotion]
-    if unlabelled:
-        raise ManifestError(
-            f"{len(unlabelled)} of {len(rows)} clips have no emotion, e.g. {unlabelled[0]}; fill the column or remove "
-            "the rows: they cannot train or be scored"
-        )
-    merged = [replace(row, emotion=data.merge.get(row.emotion, row.emotion)) for row in rows]
-    counts = Counter(row.emotion for row in merged)
-    emotions = list(data.emotions) or sorted(counts)
-    others = {emotion: n for emotion, n in sorted(counts.items()) if emotion not in emotions}
-    if others and not data.drop_other_emotions:
-        raise ManifestError(
-            f"emotions outside data.emotions={emotions}: {_listed(others)} clips. Add them to data.emotions, map them "
-            "by data.merge, or leave their clips out by data.drop_other_emotions=true"
-        )
-    if absent := [emotion for emotion in emotions if not counts[emotion]]:
-        raise ManifestError(
-            f"no clip shows {', '.join(absent)} of data.emotions={emotions}; the manifest has {_listed(counts)}. "
-            "Take it out of data.emotions"
-        )
-    if len(emotions) < 2:
-        raise ManifestError(f"the label set is {emotions}; telling emotions apart needs at least two")
-    return emotions, [row for row in merged if row.emotion not in others]
+def parts_of(model: ModelConfig) -> tuple[str, ...]:
+    """Which parts of a clip a model reads: the face as crops, or as features that another program measured."""
+    face = FACE_FEATURES if model.video.num_features else VIDEO
+    return tuple(face if modality == VIDEO else modality for modality in model.modalities)
 
 
 def cached_rows(
-    rows: list[ClipRow], cache: ClipCache, *, modalities: Sequence[str] = MODALITIES
+    rows: list[ClipRow], cache: ClipCache, *, parts: Sequence[str] = CLIP_PARTS
 ) -> tuple[list[ClipRow], list[str]]:
-    """The rows whose clip the cache holds in at least one of `modalities`, and a note on those left out.
+    """The rows whose clip the cache holds in at least one of `parts`, and a note on those left out.
 
     Raises:
         CacheError: nothing is left.
     """
-    kept = [row for row in rows if set(cache.modalities(row.clip_id)) & set(modalities)]
+    kept = [row for row in rows if set(cache.parts(row.clip_id)) & set(parts)]
     if not kept:
-        raise CacheError(f"{cache.folder} holds none of the {len(rows)} clips with {' or '.join(modalities)}")
+        raise CacheError(f"{cache.folder} holds none of the {len(rows)} clips with {' or '.join(parts)}")
     if len(kept) == len(rows):
         return kept, []
     lost = sorted({row.clip_id for row in rows} - {row.clip_id for row in kept})
     names = ", ".join(lost[:5]) + (", ..." if len(lost) > 5 else "")
-    return kept, [f"{len(lost)} of {len(rows)} clips are not in the cache with {' or '.join(modalities)}: {names}"]
+    return kept, [f"{len(lost)} of {len(rows)} clips are not in the cache with {' or '.join(parts)}: {names}"]
 
 
 class ClipDataset(Dataset[Example]):
@@ -87,12 +61,13 @@ class ClipDataset(Dataset[Example]):
     Landmarks and blendshapes stay in the cache: a batch has no place for them.
 
     Args:
-        rows: one a clip; `label_index` and `cached_rows` prepare them.
+        rows: one a clip; `avser.data.labels.label_clips` and `cached_rows` prepare them.
         emotions: the label set, in order.
-        merge: emotion -> emotion of the label set, for rows that are not merged yet.
+        targets: clip id -> soft label (C,); empty where labels are hard.
         keep_in_memory: keep decoded clips, as far as `MEMORY_BYTES` reaches.
         max_duration_s: longer clips are cut to their first seconds, voice and face alike.
-        modalities: which ones to decode.
+        num_frames: face crops of a clip, evenly spaced; None for all.
+        parts: which ones to read, see `parts_of`.
 
     Raises:
         ManifestError: an emotion outside the label set.
@@ -105,16 +80,19 @@ class ClipDataset(Dataset[Example]):
         cache: ClipCache,
         emotions: Sequence[str],
         *,
-        merge: Mapping[str, str] = {},
+        targets: Mapping[str, np.ndarray] = {},
         keep_in_memory: bool = True,
         max_duration_s: float | None = None,
-        modalities: Sequence[str] = MODALITIES,
+        num_frames: int | None = None,
+        parts: Sequence[str] = CLIP_PARTS,
     ) -> None:
         self.cache = cache
         self.clip_ids = [row.clip_id for row in rows]
-        self.labels = [_label(row, emotions, merge) for row in rows]
+        self.labels = [_label(row, emotions) for row in rows]
+        self.targets = [targets.get(row.clip_id) for row in rows]
         self.max_duration_s = max_duration_s
-        self.modalities = tuple(modalities)
+        self.num_frames = num_frames
+        self.parts = tuple(parts)
         self._memory: dict[int, Example] | None = {} if keep_in_memory else None
         self._memory_left = MEMORY_BYTES
         if missing := [clip_id for clip_id in self.clip_ids if clip_id not in cache]:
@@ -129,8 +107,14 @@ class ClipDataset(Dataset[Example]):
     def __getitem__(self, index: int) -> Example:
         if self._memory is not None and index in self._memory:
             return self._memory[index]
-        clip = self.cache.load(self.clip_ids[index], modalities=self.modalities)
-        example = Example(clip.clip_id, _trim(clip, self.max_duration_s), self.labels[index])
+        clip = self.cache.load(self.clip_ids[index], parts=self.parts, landmarks=False)
+        try:
+            clip = _trim(clip, self.max_duration_s, self.num_frames)
+        except MediaError as error:
+            raise CacheError(
+                f"clip {clip.clip_id} in {self.cache.folder}: {error}; delete its file and run `avser cache` again"
+            ) from error
+        example = Example(clip.clip_id, clip, self.labels[index], self.targets[index])
         if self._memory is not None and (size := _num_bytes(example.clip)) <= self._memory_left:
             self._memory[index] = example
             self._memory_left -= size
@@ -142,26 +126,31 @@ class ClipDataset(Dataset[Example]):
         return [min(self.cache.duration_s(clip_id), longest) for clip_id in self.clip_ids]
 
 
-def collate(examples: Sequence[Example], *, modalities: Sequence[str] = MODALITIES) -> Batch:
-    """Pad clips to the longest: samples and frames with zeros, frame times with the clip's last one.
+def collate(examples: Sequence[Example], *, parts: Sequence[str] = CLIP_PARTS) -> Batch:
+    """Pad clips to the longest: samples and frames with zeros, times with the clip's last one.
 
-    `labels` is None as soon as one clip has none.
+    `labels` is None as soon as one clip has none; so is `targets`.
 
     Raises:
-        CacheError: clips of different sample rates or crop sizes.
+        CacheError: clips of different sample rates, crop sizes or face features.
     """
     clips = [example.clip for example in examples]
     rates = {clip.sample_rate_hz for clip in clips}
     if len(rates) > 1:
         raise CacheError(f"clips of {sorted(rates)} Hz do not fit in one batch; take them from one cache")
     batch = Batch([example.clip_id for example in examples], sample_rate_hz=rates.pop())
-    if AUDIO in modalities and any(clip.waveform is not None for clip in clips):
+    if AUDIO in parts and any(clip.waveform is not None for clip in clips):
         batch.waveform, batch.waveform_mask = _pad_voices(clips)
-    if VIDEO in modalities and any(clip.face is not None for clip in clips):
+    if VIDEO in parts and any(clip.face is not None for clip in clips):
         batch.frames, batch.frame_times, batch.frame_mask = _pad_faces(clips)
+    if FACE_FEATURES in parts and any(clip.face_features is not None for clip in clips):
+        batch.face_features, batch.feature_times, batch.feature_mask = _pad_features(clips)
     labels = [example.label for example in examples]
     if None not in labels:
         batch.labels = torch.tensor(labels, dtype=torch.int64)
+    targets = [example.target for example in examples if example.target is not None]
+    if len(targets) == len(examples):
+        batch.targets = torch.from_numpy(np.stack(targets))
     return batch
 
 
@@ -178,54 +167,49 @@ def length_bucketed_batches(durations: Sequence[float], batch_size: int, generat
     return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
 
-# --- labels ------------------------------------------------------------------------------------------------------
-
-
-def _check_words(data: DataConfig) -> None:
-    words = {"data.emotions": data.emotions, "data.merge": [*data.merge, *data.merge.values()]}
-    for key, used in words.items():
-        if unknown := [word for word in used if word not in EMOTIONS]:
-            raise ManifestError(f"{key}: {unknown[0]!r} is no emotion; allowed: {', '.join(EMOTIONS)}")
-    if len(set(data.emotions)) < len(data.emotions):
-        raise ManifestError(f"data.emotions={data.emotions} names an emotion twice")
-    if gone := [word for word in data.merge if word in (*data.emotions, *data.merge.values())]:
-        raise ManifestError(
-            f"data.merge turns {gone[0]} into {data.merge[gone[0]]}, so no clip of {gone[0]} is left; take it out "
-            "of data.emotions and of the right-hand sides of data.merge"
-        )
-
-
-def _listed(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{emotion} {n}" for emotion, n in sorted(counts.items()))
-
-
-def _label(row: ClipRow, emotions: Sequence[str], merge: Mapping[str, str]) -> int | None:
-    if not row.emotion:
-        return None
-    emotion = merge.get(row.emotion, row.emotion)
-    if emotion not in emotions:
-        raise ManifestError(f"clip {row.clip_id}: {emotion} is not in the label set {list(emotions)}; see label_index")
-    return emotions.index(emotion)
-
-
 # --- clips to tensors --------------------------------------------------------------------------------------------
 
 
-def _trim(clip: Clip, max_duration_s: float | None) -> Clip:
-    """The clip's first seconds, without what a batch cannot carry."""
+def _label(row: ClipRow, emotions: Sequence[str]) -> int | None:
+    if not row.emotion:
+        return None
+    if row.emotion not in emotions:
+        raise ManifestError(
+            f"clip {row.clip_id}: {row.emotion} is not in the label set {list(emotions)}; see avser.data.labels"
+        )
+    return list(emotions).index(row.emotion)
+
+
+def _trim(clip: Clip, max_duration_s: float | None, num_frames: int | None) -> Clip:
+    """The clip's first seconds with its crops decoded, without what a batch cannot carry."""
     longest = clip.duration_s if max_duration_s is None else min(clip.duration_s, max_duration_s)
-    waveform, face = clip.waveform, clip.face
+    waveform, face, features = clip.waveform, clip.face, clip.face_features
     if max_duration_s is not None and waveform is not None:
         waveform = waveform[: max(1, round(max_duration_s * clip.sample_rate_hz))].copy()
     if face is not None:
-        kept = len(face) if max_duration_s is None else max(1, int(np.searchsorted(face.times, max_duration_s)))
-        face = FaceTrack(face.times[:kept], face.crops[:kept].copy(), face.found[:kept], face.boxes[:kept])
-    return replace(clip, duration_s=longest, waveform=waveform, face=face)
+        kept = spread_evenly(_num_before(face.times, max_duration_s), num_frames)
+        face = FaceTrack(face.times[kept], face.crops[kept], face.found[kept], face.boxes[kept])
+    if features is not None:
+        num = _num_before(features.times, max_duration_s)
+        features = FeatureTrack(features.times[:num], features.values[:num], features.found[:num], features.names)
+    return replace(clip, duration_s=longest, waveform=waveform, face=face, face_features=features)
+
+
+def _num_before(times: np.ndarray, max_duration_s: float | None) -> int:
+    """How many steps begin before that time; at least one."""
+    return len(times) if max_duration_s is None else max(1, int(np.searchsorted(times, max_duration_s)))
+
+
+def spread_evenly(total: int, wanted: int | None) -> np.ndarray:
+    """The middles of `wanted` equal stretches of `total` frames; all frames where there are no more than wanted."""
+    if wanted is None or total <= wanted:
+        return np.arange(total)
+    return ((np.arange(wanted) + 0.5) * total / wanted).astype(int)
 
 
 def _num_bytes(clip: Clip) -> int:
     voice = 0 if clip.waveform is None else clip.waveform.nbytes
-    return voice + (0 if clip.face is None else clip.face.crops.nbytes)
+    return voice + (0 if clip.face is None else int(np.prod(clip.face.crops.shape)))
 
 
 def _pad_voices(clips: Sequence[Clip]) -> tuple[Tensor, Tensor]:
@@ -249,8 +233,26 @@ def _pad_faces(clips: Sequence[Clip]) -> tuple[Tensor, Tensor, Tensor]:
     mask = torch.zeros(len(clips), num_frames, dtype=torch.bool)
     for i, face in enumerate(faces):
         if face is not None:
-            frames[i, : len(face)] = torch.from_numpy(face.crops).permute(0, 3, 1, 2)
+            frames[i, : len(face)] = torch.from_numpy(face.crops[:]).permute(0, 3, 1, 2)
             times[i] = float(face.times[-1])
             times[i, : len(face)] = torch.from_numpy(face.times)
             mask[i, : len(face)] = torch.from_numpy(face.found)
     return frames, times, mask
+
+
+def _pad_features(clips: Sequence[Clip]) -> tuple[Tensor, Tensor, Tensor]:
+    tracks = [clip.face_features for clip in clips]
+    names = {tuple(track.names) for track in tracks if track is not None}
+    if len(names) > 1:
+        raise CacheError(f"face features of {sorted(map(len, names))} columns do not fit in one batch; use one cache")
+    num_steps = max(len(track) for track in tracks if track is not None)
+    features = torch.zeros(len(clips), num_steps, len(names.pop()))
+    times = torch.zeros(len(clips), num_steps)
+    mask = torch.zeros(len(clips), num_steps, dtype=torch.bool)
+    for i, track in enumerate(tracks):
+        if track is not None and len(track):
+            features[i, : len(track)] = torch.from_numpy(track.values)
+            times[i] = float(track.times[-1])
+            times[i, : len(track)] = torch.from_numpy(track.times)
+            mask[i, : len(track)] = torch.from_numpy(track.found)
+    return features, times, mask

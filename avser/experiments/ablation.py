@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +119,8 @@ def compare_modalities(config: Config, runs: dict[str, Path]) -> ModalityAblatio
             difference, row.p_value = paired_difference(_pairs(fused), _pairs(found), speakers, _uar)
             row.difference = Interval(*(100 * x for x in (difference.value, difference.low, difference.high)))
         rows.append(row)
-    return ModalityAblation(rows, runs, data.split.protocol, data.split.fingerprint(), config.seed, data.notes)
+    notes = [str(data.split.verdict), *data.notes]
+    return ModalityAblation(rows, runs, data.split.protocol, data.split.fingerprint(), config.seed, notes)
 
 
 def ablation_table(ablation: ModalityAblation) -> ReportTable:
@@ -160,12 +161,10 @@ def _predict(run: Path, data: RunData, given: str) -> Predictions:
 def keep_modality(batches: Iterable[Batch], given: str) -> Iterator[Batch]:
     """The batches with all but the given modality taken away; unchanged for "fused"."""
     for batch in batches:
-        if given == AUDIO:
-            yield replace(batch, frames=None, frame_times=None, frame_mask=None)
-        elif given == VIDEO:
-            yield replace(batch, waveform=None, waveform_mask=None)
-        else:
-            yield batch
+        others = () if given == FUSED else (m for m in MODALITIES if m != given)
+        for modality in others:
+            batch = batch.without(modality)
+        yield batch
 
 
 def _pairs(found: Predictions) -> np.ndarray:

@@ -70,7 +70,7 @@ class HeldOutClips:
 
     Attributes:
         truth: clip -> modality -> known regions.
-        protocol: of the split.
+        protocol: of the split, and what it keeps apart.
     """
 
     rows: list[ClipRow]
@@ -99,7 +99,7 @@ def load_test_clips(models: Mapping[str, TrainedModel]) -> HeldOutClips:
         rows=[data.rows[clip_id] for clip_id in data.split.test],
         cache=ClipCache(Path(config.data.cache), config.media),
         truth=read_manifest(config.data.manifest).regions,
-        protocol=data.split.protocol,
+        protocol=data.split.describe(),
     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from avser.data.manifest import ClipRow
 from avser.errors import AvserError
-from avser.inference import TrainedModel, has_modality, predict_clips
+from avser.inference import TrainedModel, predict_clips
 from avser.roi.alignment import Alignment, measure_alignment, region_lag_s
 from avser.roi.intervals import smooth_curve
 from avser.roi.localization import LagScores, LocalizationScores, score_lags, score_localization
@@ -84,7 +84,7 @@ def study_regions(
         study.rows |= {row.clip_id: row for row, _ in chunk}
         study.predictions |= {p.clip_id: p for p in predict_clips(main, [clip for _, clip in chunk])}
         for modality, source in sources.items():
-            _find(study, source, [clip for _, clip in chunk if has_modality(clip, modality)], modality)
+            _find(study, source, [clip for _, clip in chunk if source.can_read(clip, modality)], modality)
     _compare(study)
     _score(study, truth, main.config.roi.smooth_s)
     return study

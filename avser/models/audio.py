@@ -42,6 +42,9 @@ class AudioBranch(nn.Module):
         self.dim = dim
         self.step_s = backbone.stride * spectrogram.hop_s
 
+    def can_read(self, batch: Batch) -> bool:
+        return batch.waveform is not None
+
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """
         Returns:

@@ -15,7 +15,7 @@ from avser.models.backbones import Backbone, build_backbone
 from avser.models.fusion import FUSIONS
 from avser.models.recognizer import Recognizer
 from avser.models.temporal import TEMPORAL
-from avser.models.video import VideoBranch
+from avser.models.video import FeatureBranch, VideoBranch
 
 MAX_STEP_S = 0.080
 
@@ -39,7 +39,7 @@ def build_av_roi(model: ModelConfig, num_classes: int, sample_rate_hz: int, pret
     widths = {model.audio.dim, model.video.dim} if len(model.modalities) > 1 else {0}
     if len(widths) > 1:
         raise ConfigError(f"model.audio.dim={model.audio.dim} and model.video.dim={model.video.dim} must agree to fuse")
-    branches: dict[str, AudioBranch | VideoBranch] = {}
+    branches: dict[str, AudioBranch | VideoBranch | FeatureBranch] = {}
     if "audio" in model.modalities:
         branches["audio"] = build_audio_branch(model.audio, sample_rate_hz, pretrained)
     if "video" in model.modalities:
@@ -96,7 +96,15 @@ def build_audio_branch(audio: AudioBranchConfig, sample_rate_hz: int, pretrained
     return branch
 
 
-def build_video_branch(video: VideoBranchConfig, pretrained: bool) -> VideoBranch:
+def build_video_branch(video: VideoBranchConfig, pretrained: bool) -> VideoBranch | FeatureBranch:
+    if video.num_features:
+        return FeatureBranch(
+            video.num_features,
+            TEMPORAL[video.temporal](video.dim, video.layers, video.bidirectional, video.dropout),
+            dim=video.dim,
+            dropout=video.dropout,
+            baseline=video.baseline,
+        )
     return VideoBranch(
         _build_cnn(video.backbone, pretrained),
         TEMPORAL[video.temporal](video.dim, video.layers, video.bidirectional, video.dropout),

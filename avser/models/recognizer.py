@@ -14,7 +14,8 @@ class Recognizer(nn.Module):
     """Emotion from voice, face, or both, with the moments that carried it.
 
     Args:
-        branches: modality -> module that maps a Batch to (sequence (B, T, D), mask (B, T), times (B, T)).
+        branches: modality -> module that maps a Batch to (sequence (B, T, D), mask (B, T), times (B, T)), and says by
+            `can_read(batch)` whether the batch has what it reads.
         attentions: modality -> AttentionPooling.
         fusion: from the attended parts to logits (B, C); None for a single modality.
         modality_dropout: share of training clips that lose one modality before the fusion, so that the fused model can
@@ -52,9 +53,8 @@ class Recognizer(nn.Module):
 
     def attend(self, batch: Batch) -> dict[str, Attended]:
         """Each modality that the batch has, encoded and attended."""
-        given = {"audio": batch.waveform, "video": batch.frames}
         return {
             name: self.attentions[name](*branch(batch))
             for name, branch in self.branches.items()
-            if given[name] is not None
+            if branch.can_read(batch)  # type: ignore[operator]
         }

@@ -1,10 +1,11 @@
-"""The face branch: face crops -> per-frame image CNN -> RNN or temporal convolution -> a sequence of steps in time."""
+"""The face branch: from face crops, or from features that another program measured, to a sequence of steps in time."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
+from avser.errors import ConfigError
 from avser.models.backbones import IMAGENET_MEAN, IMAGENET_STD, Backbone
 from avser.structures import Batch
 
@@ -45,6 +46,9 @@ class VideoBranch(nn.Module):
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
 
+    def can_read(self, batch: Batch) -> bool:
+        return batch.frames is not None
+
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """
         Returns:
@@ -69,6 +73,55 @@ class VideoBranch(nn.Module):
         images = (frames.float() / 255 - self.mean) / self.std
         features, _ = self.backbone(images)
         return self.project(self.pool(features).flatten(1))
+
+
+class FeatureBranch(nn.Module):
+    """Face features made elsewhere (such as OpenFace's action units), then a sequence encoder.
+
+    Each feature is standardised by the training clips (batch normalisation over real steps, whose running statistics
+    serve afterwards), for action units come on different scales. A clip with one row is a sequence of one step.
+    """
+
+    modality = "video"
+
+    def __init__(self, num_features: int, temporal: nn.Module, *, dim: int, dropout: float, baseline: str) -> None:
+        super().__init__()
+        self.num_features = num_features
+        self.norm = nn.BatchNorm1d(num_features)
+        self.project = nn.Linear(num_features, dim)
+        self.dropout = nn.Dropout(dropout)
+        self.temporal = temporal
+        self.dim = dim
+        self.baseline = baseline
+
+    def can_read(self, batch: Batch) -> bool:
+        return batch.face_features is not None
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """
+        Returns:
+            sequence (B, T, D), mask (B, T) and times (B, T) in seconds.
+
+        Raises:
+            ConfigError: the features are not as many as the branch was built for.
+        """
+        assert batch.face_features is not None
+        assert batch.feature_mask is not None
+        assert batch.feature_times is not None
+        features, mask = batch.face_features, batch.feature_mask
+        if features.shape[-1] != self.num_features:
+            raise ConfigError(
+                f"the clips have {features.shape[-1]} face features a step, the model reads {self.num_features}; set "
+                f"model.video.num_features={features.shape[-1]}, or choose columns by media.face_features"
+            )
+        if self.baseline == "clip":
+            features = features - usual_face(features, mask)
+        sequence = features.new_zeros((*mask.shape, self.dim))
+        real = features[mask]
+        if len(real) > 1 or not self.training:  # a single step has no spread to standardise by
+            real = self.norm(real)
+        sequence[mask] = self.dropout(torch.relu(self.project(real))).to(sequence.dtype)
+        return self.temporal(sequence, mask), mask, batch.feature_times
 
 
 def usual_face(sequence: Tensor, mask: Tensor) -> Tensor:

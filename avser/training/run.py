@@ -9,7 +9,7 @@ import random
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,10 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from avser.config import Config, TrainingConfig, config_to_yaml
-from avser.data.audit import audit_split
+from avser.data.audit import audit_duplicates, audit_split
 from avser.data.cache import ClipCache
-from avser.data.dataset import ClipDataset, cached_rows, collate, label_index, length_bucketed_batches
+from avser.data.dataset import ClipDataset, cached_rows, collate, length_bucketed_batches, parts_of
+from avser.data.labels import label_clips
 from avser.data.manifest import ClipRow, read_manifest
 from avser.data.splits import PARTS, Split, make_split
 from avser.errors import CheckpointError, ConfigError
@@ -60,13 +61,14 @@ class RunData:
         emotions: label set in order.
         rows: every usable clip by id.
         parts: "train", "val", "test" -> dataset.
+        clip_parts: what of a clip the model reads.
     """
 
     emotions: list[str]
     rows: dict[str, ClipRow]
     split: Split
     parts: dict[str, ClipDataset]
-    modalities: tuple[str, ...]
+    clip_parts: tuple[str, ...]
     notes: list[str]
 
     def batches(self, part: str, training: TrainingConfig, *, shuffle_seed: int | None = None) -> DataLoader:
@@ -80,7 +82,7 @@ class RunData:
         return DataLoader(
             dataset,
             batch_sampler=order,
-            collate_fn=partial(collate, modalities=self.modalities),
+            collate_fn=partial(collate, parts=self.clip_parts),
             num_workers=training.workers,
         )
 
@@ -146,26 +148,40 @@ def load_data(config: Config) -> RunData:
     if not config.data.manifest or not config.data.cache:
         raise ConfigError("data.manifest and data.cache must be set: name a corpus (e.g. `ravdess`) or give both paths")
     manifest = read_manifest(config.data.manifest)
-    emotions, rows = label_index(manifest.rows, config.data)
+    labels = label_clips(manifest.rows, config.data)
     cache = ClipCache(Path(config.data.cache), config.media)
-    modalities = tuple(config.model.modalities)
-    cached, notes = cached_rows(rows, cache, modalities=modalities)
-    split = make_split(cached, config.data)
-    notes += split.notes
+    clip_parts = parts_of(config.model)
+    cached, notes = cached_rows(labels.rows, cache, parts=clip_parts)
+    split = score_labelled(make_split(cached, config.data), cached)
+    notes = [*labels.notes, *notes, *split.notes]
     notes += audit_split(cached, split, allow_shared_speakers=config.data.allow_shared_speakers)
+    notes += audit_duplicates(cached, split, cache)
     by_id = {row.clip_id: row for row in cached}
     parts = {
         part: ClipDataset(
             [by_id[clip_id] for clip_id in clip_ids],
             cache,
-            emotions,
+            labels.emotions,
+            targets=labels.targets if part == "train" else {},
             keep_in_memory=config.training.keep_in_memory,
             max_duration_s=config.data.max_duration_s,
-            modalities=modalities,
+            num_frames=config.data.num_frames,
+            parts=clip_parts,
         )
         for part, clip_ids in split.parts().items()
     }
-    return RunData(emotions, by_id, split, parts, modalities, notes)
+    return RunData(labels.emotions, by_id, split, parts, clip_parts, notes)
+
+
+def score_labelled(split: Split, rows: list[ClipRow]) -> Split:
+    """The split without validation and test clips that have no single emotion (tied votes): they cannot be scored."""
+    unlabelled = {row.clip_id for row in rows if not row.emotion}
+    if not unlabelled:
+        return split
+    val, test = ([clip_id for clip_id in ids if clip_id not in unlabelled] for ids in (split.val, split.test))
+    num_left_out = len(split.val) + len(split.test) - len(val) - len(test)
+    note = f"{num_left_out} clips with tied votes are not scored"
+    return replace(split, val=val, test=test, notes=[*split.notes, note])
 
 
 def fit(model: nn.Module, data: RunData, config: Config, folder: Path, accelerator: Accelerator) -> Progress:
@@ -292,6 +308,7 @@ def _describe(config: Config, data: RunData, scores: dict[str, Scores]) -> dict[
     return {
         "protocol": data.split.protocol,
         "split_fingerprint": data.split.fingerprint(),
+        "verdict": asdict(data.split.verdict) if data.split.verdict else None,
         "seed": config.seed,
         "emotions": data.emotions,
         "notes": data.notes,

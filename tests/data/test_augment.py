@@ -40,7 +40,7 @@ def some_batch(num_clips: int = 4, num_frames: int = 5, size_px: int = 16) -> Ba
         frames * frame_mask[:, :, None, None, None],
         times,
         frame_mask,
-        torch.arange(num_clips) % 3,
+        labels=torch.arange(num_clips) % 3,
     )
 
 
@@ -196,3 +196,26 @@ def test_silent_clips_and_clips_without_a_face_stay_finite():
     changed = augment_batch(batch, AugmentConfig(mixup=0.2), 3, seeded())
     assert not changed.waveform.any()
     assert not changed.frames.any()
+
+
+def test_mixup_of_features_keeps_what_only_one_clip_has():
+    mask = torch.tensor([[True, True, False], [True, False, False], [True, True, True]])
+    values = torch.arange(9.0).reshape(3, 3, 1) + 1
+    times = torch.tensor([[0.1, 0.2, 0.2], [0.1, 0.1, 0.1], [0.1, 0.2, 0.3]])
+    batch = Batch(
+        list("abc"),
+        face_features=values,
+        feature_times=times,
+        feature_mask=mask,
+        labels=torch.arange(3),
+    )
+    mixed = augment_batch(batch, replace(OFF, mixup=0.4), 3, seeded(3))
+    for i in range(3):
+        partner = int((mixed.targets[i] - torch.eye(3)[i]).argmax()) if mixed.targets[i].max() < 1 else i
+        share = float(mixed.targets[i, i])
+        assert torch.equal(mixed.feature_mask[i], mask[i] | mask[partner])
+        both = mask[i] & mask[partner]
+        expected = share * values[i] + (1 - share) * values[partner]
+        torch.testing.assert_close(mixed.face_features[i][both], expected[both])
+        only = mask[i] & ~mask[partner]
+        assert torch.equal(mixed.face_features[i][only], values[i][only])

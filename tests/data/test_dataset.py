@@ -9,13 +9,21 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avser.config import DataConfig
+from avser.config import ModelConfig
 from avser.data import dataset as module
 from avser.data.cache import ClipCache, build_cache
-from avser.data.dataset import ClipDataset, Example, cached_rows, collate, label_index, length_bucketed_batches
+from avser.data.dataset import (
+    ClipDataset,
+    Example,
+    cached_rows,
+    collate,
+    length_bucketed_batches,
+    parts_of,
+    spread_evenly,
+)
 from avser.data.manifest import ClipRow
 from avser.errors import CacheError, ManifestError
-from avser.structures import Clip, FaceTrack
+from avser.structures import Clip, FaceTrack, FeatureTrack
 
 
 def rows(*emotions: str) -> list[ClipRow]:
@@ -32,49 +40,6 @@ def example(clip_id: str, num_samples: int | None, num_frames: int | None, label
         crops[..., 1] = 7  # green
         face = FaceTrack(0.1 * np.arange(1, num_frames + 1), crops, found, np.zeros((num_frames, 4), np.float32))
     return Example(clip_id, Clip(clip_id, 1.0, waveform, 16000, face), label)
-
-
-# --- labels ---
-
-
-def test_label_set_from_the_manifest_is_sorted():
-    emotions, kept = label_index(rows("sadness", "anger", "sadness"), DataConfig())
-    assert emotions == ["anger", "sadness"]
-    assert len(kept) == 3
-
-
-def test_label_set_keeps_the_order_asked_for_and_merges():
-    data = DataConfig(emotions=["neutral", "anger"], merge={"calm": "neutral"})
-    emotions, kept = label_index(rows("calm", "anger", "neutral"), data)
-    assert emotions == ["neutral", "anger"]
-    assert [row.emotion for row in kept] == ["neutral", "anger", "neutral"]
-    assert label_index(rows("calm", "anger"), DataConfig(merge={"calm": "neutral"}))[0] == ["anger", "neutral"]
-
-
-def test_other_emotions_are_dropped_only_when_asked_for():
-    clips = rows("anger", "fear", "fear", "calm", "neutral")
-    with pytest.raises(ManifestError, match=r"outside data.emotions=.*calm 1, fear 2 clips.*drop_other_emotions=true"):
-        label_index(clips, DataConfig(emotions=["anger", "neutral"]))
-    data = DataConfig(emotions=["anger", "neutral"], drop_other_emotions=True)
-    assert [row.clip_id for row in label_index(clips, data)[1]] == ["0", "4"]
-
-
-@pytest.mark.parametrize(
-    ("emotions", "data", "words"),
-    [
-        (["anger", "", ""], DataConfig(), "2 of 3 clips have no emotion, e.g. 1"),
-        (["anger", "anger"], DataConfig(), "needs at least two"),
-        (["anger", "fear"], DataConfig(emotions=["anger", "fear", "calm"]), "no clip shows calm"),
-        (["anger", "fear"], DataConfig(emotions=["anger", "feer"]), "data.emotions: 'feer' is no emotion"),
-        (["anger", "fear"], DataConfig(merge={"fear": "angst"}), "data.merge: 'angst' is no emotion"),
-        (["anger", "fear"], DataConfig(emotions=["anger", "anger"]), "names an emotion twice"),
-        (["anger", "fear"], DataConfig(emotions=["anger", "fear"], merge={"fear": "anger"}), "no clip of fear is left"),
-        (["anger", "fear"], DataConfig(merge={"fear": "calm", "calm": "anger"}), "no clip of calm is left"),
-    ],
-)
-def test_impossible_label_sets_are_refused(emotions, data, words):
-    with pytest.raises(ManifestError, match=words):
-        label_index(rows(*emotions), data)
 
 
 # --- collate ---
@@ -106,7 +71,7 @@ def test_a_clip_without_a_modality_is_masked_throughout():
 def test_a_modality_that_nobody_has_or_wants_is_none():
     batch = collate([example("a", 5, None), example("b", 3, None)])
     assert batch.frames is batch.frame_times is batch.frame_mask is None
-    batch = collate([example("a", 5, 2)], modalities=["video"])
+    batch = collate([example("a", 5, 2)], parts=["video"])
     assert batch.waveform is batch.waveform_mask is None
     assert batch.frames is not None
 
@@ -144,10 +109,9 @@ def test_examples(corpus, cache):
     assert clips.durations_s() == pytest.approx([0.5, 0.8, 0.3, 1 / 3], abs=0.05)
 
 
-def test_rows_not_merged_yet_and_without_emotion(corpus, cache):
+def test_rows_without_emotion_and_with_one_of_another_label_set(corpus, cache):
     blank = [replace(corpus.rows[0], emotion=""), *corpus.rows[1:]]
-    clips = ClipDataset(blank, cache, ["anger"], merge={"fear": "anger"})
-    assert clips.labels == [None, 0, 0, 0]
+    assert ClipDataset(blank, cache, ["anger", "fear"]).labels == [None, 1, 0, 1]
     with pytest.raises(ManifestError, match=r"clip b: fear is not in the label set \['anger'\]"):
         ClipDataset(corpus.rows, cache, ["anger"])
 
@@ -173,8 +137,36 @@ def test_long_clips_are_cut_in_both_modalities(corpus, cache):
     assert len(clips[2].clip.waveform) == 4000
 
 
-def test_only_the_modalities_asked_for_are_decoded(corpus, cache):
-    clip = ClipDataset(corpus.rows, cache, ["anger", "fear"], modalities=["audio"])[0].clip
+def test_a_few_frames_evenly_spaced(corpus, cache):
+    clip = ClipDataset(corpus.rows, cache, ["anger", "fear"], num_frames=3)[0].clip
+    whole = cache.load("a").face
+    assert clip.face.times == pytest.approx(whole.times[[1, 3, 5]])
+    assert np.array_equal(clip.face.crops, whole.crops[[1, 3, 5]])
+    assert len(clip.waveform) == 8000
+    assert spread_evenly(4, 9).tolist() == [0, 1, 2, 3]
+    assert spread_evenly(100, 4).tolist() == [12, 37, 62, 87]
+
+
+def test_soft_labels_reach_the_batch(corpus, cache):
+    targets = {clip_id: np.array([0.25, 0.75], np.float32) for clip_id in "abcd"}
+    clips = ClipDataset(corpus.rows, cache, ["anger", "fear"], targets=targets)
+    assert collate([clips[0], clips[1]]).targets.tolist() == [[0.25, 0.75]] * 2
+    hard = ClipDataset(corpus.rows, cache, ["anger", "fear"])
+    assert collate([clips[0], hard[1]]).targets is None
+
+
+def test_a_damaged_crop_names_the_clip_and_what_to_do(corpus, cache):
+    path = cache.folder / "clips" / "a.safetensors"
+    data = bytearray(path.read_bytes())
+    place = data.rindex(b"\xff\xd8\xff")  # the last crop's head
+    data[place : place + 3] = b"\0\0\0"
+    path.write_bytes(data)
+    with pytest.raises(CacheError, match=r"clip a in .*not a JPEG.*run `avser cache` again"):
+        ClipDataset(corpus.rows, cache, ["anger", "fear"])[0]
+
+
+def test_only_the_parts_asked_for_are_decoded(corpus, cache):
+    clip = ClipDataset(corpus.rows, cache, ["anger", "fear"], parts=["audio"])[0].clip
     assert clip.face is None
     assert clip.waveform is not None
 
@@ -185,9 +177,9 @@ def test_missing_clips_are_an_error_and_can_be_left_out(corpus, cache):
         ClipDataset(more, cache, ["anger", "fear"])
     kept, notes = cached_rows(more, cache)
     assert kept == corpus.rows
-    assert notes == ["1 of 5 clips are not in the cache with audio or video: gone"]
+    assert notes == ["1 of 5 clips are not in the cache with audio or video or face_features: gone"]
     assert cached_rows(corpus.rows, cache) == (corpus.rows, [])
-    assert [row.clip_id for row in cached_rows(more, cache, modalities=["video"])[0]] == ["a", "b", "d"]
+    assert [row.clip_id for row in cached_rows(more, cache, parts=["video"])[0]] == ["a", "b", "d"]
     with pytest.raises(CacheError, match="none of the 1 clips"):
         cached_rows(more[-1:], cache)
 
@@ -197,6 +189,43 @@ def test_real_batches_through_a_data_loader(corpus, cache):
     batches = length_bucketed_batches(clips.durations_s(), 2, torch.Generator().manual_seed(0))
     loader = torch.utils.data.DataLoader(clips, batch_sampler=batches, collate_fn=collate)
     assert sorted(clip_id for batch in loader for clip_id in batch.clip_ids) == list("abcd")
+
+
+# --- face features ---
+
+
+def features(times: list[float], num: int = 2, found: list[bool] | None = None) -> FeatureTrack:
+    values = np.arange(len(times) * num, dtype=np.float32).reshape(len(times), num)
+    names = [f"f{i}" for i in range(num)]
+    return FeatureTrack(np.array(times), values, np.array(found or [True] * len(times)), names)
+
+
+def test_features_are_padded_on_their_own_axis():
+    one = Example("a", Clip("a", 2.0, np.ones(5, np.float32), face_features=features([0.5, 1.0, 1.5])), 0)
+    other = Example("b", Clip("b", 2.0, None, face_features=features([1.0])), 1)
+    batch = collate([one, other])
+    assert batch.face_features.shape == (2, 3, 2)
+    assert batch.face_features[1].tolist() == [[0, 1], [0, 0], [0, 0]]
+    assert batch.feature_mask.tolist() == [[True, True, True], [True, False, False]]
+    assert batch.feature_times[1].tolist() == [1.0, 1.0, 1.0]
+    assert batch.frames is None
+    assert collate([one, other], parts=["audio"]).face_features is None
+
+
+def test_features_of_other_columns_do_not_fit():
+    one = Example("a", Clip("a", 2.0, face_features=features([0.5])), 0)
+    other = Example("b", Clip("b", 2.0, face_features=features([0.5], num=3)), 0)
+    with pytest.raises(CacheError, match="do not fit in one batch"):
+        collate([one, other])
+
+
+def test_what_a_model_reads_of_a_clip():
+    model = ModelConfig()
+    assert parts_of(model) == ("audio", "video")
+    model.video.num_features = 35
+    assert parts_of(model) == ("audio", "face_features")
+    model.modalities = ["audio"]
+    assert parts_of(model) == ("audio",)
 
 
 # --- batches of like length ---

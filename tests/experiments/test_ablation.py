@@ -90,6 +90,7 @@ def test_the_table_names_protocol_and_chance(ablation):
     assert "16.7 %" in table.note
     assert ablation.split_fingerprint in table.note
     assert ablation.protocol in table.note
+    assert "speakers disjoint: yes; sentences disjoint: " in table.note
     assert "12 test clips of 2 speakers" in table.caption
 
 

@@ -69,6 +69,7 @@ def test_a_split_leaves_page_tables_and_figures(split_report):
     check_stands_alone(split_report)
     text = split_report.read_text()
     assert "12 test clips; protocol speaker_holdout(" in text
+    assert "speakers disjoint: yes; sentences disjoint: " in text
     for heading in ("Found regions against true ones", "Who leads", "How voice and face lie to each other"):
         assert heading in text
 

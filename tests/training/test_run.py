@@ -10,8 +10,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from avser.data.cache import build_cache
 from avser.data.manifest import read_manifest, write_manifest
 from avser.errors import CacheError, CheckpointError, ConfigError, ManifestError, SplitError, TrainingError
+from avser.inference import load_model, predict
 from avser.training import run as run_module
 from avser.training.run import evaluate_run, load_data, train
 
@@ -21,6 +23,8 @@ def test_a_run_leaves_everything_and_evaluates_to_the_same_numbers(tiny_config):
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["protocol"].startswith("speaker_holdout(")
     assert metrics["split_fingerprint"] == json.loads((folder / "split.json").read_text())["fingerprint"]
+    assert metrics["verdict"] == json.loads((folder / "split.json").read_text())["verdict"]
+    assert metrics["verdict"]["speakers_disjoint"] is True
     assert metrics["seed"] == 0
     assert metrics["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     with (folder / "predictions.csv").open() as file:
@@ -148,3 +152,54 @@ def test_a_bad_overwrite_loses_nothing(tiny_config):
     with pytest.raises(CacheError):
         train(tiny_config("name=kept", "media.fps=3"), overwrite=True)
     assert (folder / "metrics.json").is_file()
+
+
+@pytest.fixture
+def annotated(tiny_corpus, tiny_config, tmp_path):
+    """The tiny corpus with votes and a table of face features, cached anew; every fifth clip's votes are tied."""
+    rows = read_manifest(tiny_corpus / "manifest.csv").rows
+    emotions = sorted({row.emotion for row in rows})
+    table = ["clip_id,AU01_r,AU02_r"]
+    voted = []
+    for i, row in enumerate(rows):
+        other = emotions[(emotions.index(row.emotion) + 1) % 6]
+        votes = {row.emotion: 3, other: 3 if i % 5 == 0 else 1}
+        voted.append(replace(row, face_features="features.csv", votes_video=json.dumps(votes)))
+        table.append(f"{row.clip_id},{emotions.index(row.emotion)},{i}")
+    (tiny_corpus / "features.csv").write_text("\n".join(table))
+    write_manifest(voted, tiny_corpus / "annotated.csv")
+    config = tiny_config(
+        f"data.manifest={tiny_corpus / 'annotated.csv'}", f"data.cache={tmp_path / 'cache'}", "media.faces.tracker=none"
+    )
+    report = build_cache(read_manifest(config.data.manifest), config.data.cache, config.media, progress=False)
+    assert not report.failures
+    return config
+
+
+def test_a_fused_model_of_the_voice_and_features_made_elsewhere(annotated):
+    annotated.model.video.num_features = 2
+    folder = train(annotated)
+    part = load_data(annotated).parts["test"]
+    prediction = predict(load_model(folder), part[0].clip)
+    assert set(prediction.salience) == {"audio", "video"}
+    assert len(prediction.salience["video"]) == 1
+    annotated.model.video.num_features, annotated.name = 7, "wrong"
+    with pytest.raises(ConfigError, match=r"set model.video.num_features=2"):
+        train(annotated)
+
+
+def test_soft_labels_train_and_tied_clips_are_not_scored(annotated):
+    annotated.data.target, annotated.data.soft_labels = "perceived_video", True
+    annotated.model.modalities = ["audio"]
+    data = load_data(annotated)
+    tied = {clip_id for clip_id, row in data.rows.items() if not row.emotion}
+    assert len(tied) == 8
+    assert not tied & {*data.split.val, *data.split.test}
+    assert any("clips with tied votes are not scored" in note for note in data.notes)
+    shares = {
+        s for b in data.batches("train", annotated.training, shuffle_seed=0) for s in b.targets.flatten().tolist()
+    }
+    assert shares == {0.0, 0.25, 0.5, 0.75}
+    assert next(iter(data.batches("test", annotated.training))).targets is None
+    metrics = json.loads((train(annotated) / "metrics.json").read_text())
+    assert "labels: perceived_video, the shares of the votes" in metrics["notes"]
