@@ -16,18 +16,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
-import cv2
 import joblib
 import numpy as np
 
 from avser.data.manifest import ClipRow, write_manifest, write_regions
 from avser.errors import ManifestError
 from avser.structures import AUDIO, VIDEO, Region
+from preprocessing import encoding
 from preprocessing.synthetic import face, voice
 from preprocessing.synthetic.recording import record
 
@@ -214,23 +212,8 @@ def build_speaker(seed: int, number: int) -> Speaker:
 
 
 def write_mp4(path: Path, waveform: np.ndarray, frames: np.ndarray) -> None:
-    """H.264 (yuv420p) and AAC (mono) into one file, which appears under its name only when it is complete."""
-    part = path.with_suffix(".part")
-    with av.open(str(part), "w", format="mp4") as container:
-        video = container.add_stream("libx264", rate=face.FPS, options={"preset": "ultrafast", "crf": "20"})
-        video.width, video.height, video.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
-        video.codec_context.thread_count = 1
-        audio = container.add_stream("aac", rate=voice.SAMPLE_RATE_HZ, layout="mono", bit_rate=64000)
-        for t, frame in enumerate(frames):
-            image = av.VideoFrame.from_ndarray(cv2.cvtColor(frame, cv2.COLOR_RGB2YUV_I420), format="yuv420p")
-            image.pts, image.time_base = t, Fraction(1, face.FPS)
-            container.mux(video.encode(image))
-        container.mux(video.encode(None))
-        sound = av.AudioFrame.from_ndarray(waveform[None], format="fltp", layout="mono")
-        sound.sample_rate, sound.pts, sound.time_base = voice.SAMPLE_RATE_HZ, 0, Fraction(1, voice.SAMPLE_RATE_HZ)
-        container.mux(audio.encode(sound))
-        container.mux(audio.encode(None))
-    part.replace(path)
+    """Waveform (N,) and frames (T, H, W, 3) at the rates of this corpus, as H.264 and AAC in one file."""
+    encoding.write_mp4(path, waveform, frames, sample_rate_hz=voice.SAMPLE_RATE_HZ, fps=face.FPS)
 
 
 def _check(out: Path, settings: Settings, workers: int) -> None:
