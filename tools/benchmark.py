@@ -14,21 +14,19 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import av
 import numpy as np
 import torch
 
 from avser.cli import print_table
 from avser.config import load_config
-from avser.data.cache import ClipCache, build_cache
 from avser.data.dataset import Example, collate
-from avser.data.manifest import ClipRow, Manifest
 from avser.features.spectral import LogMel
 from avser.media.audio import read_audio
 from avser.models.build import build_model
 from avser.roi.tables import Cell, ReportTable
 from avser.structures import Clip
 from preprocessing.synthetic.corpus import Settings, write_corpus
+from tools.benchmark_media import bench_caching, bench_loading
 
 NUM_CLIPS = 12
 
@@ -42,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         files = find_media(Path(scratch))
         for name in chosen:
-            print_table(BENCHMARKS[name](files, Path(scratch)))
+            for bench in BENCHMARKS[name]:
+                print_table(bench(files, Path(scratch)))
     return 0
 
 
@@ -71,35 +70,6 @@ def bench_features(files: list[Path], _: Path) -> ReportTable:
     )
 
 
-def bench_media(files: list[Path], scratch: Path) -> ReportTable:
-    """From file to cached clip, and from cache to memory, against decoding every frame to RGB and no more."""
-    rows = [ClipRow(f"c{i}", "bench", "s", "", file.name, file.name) for i, file in enumerate(files)]
-    media = load_config(["media.faces.tracker=center", "media.crop_px=112"]).media
-    turn = iter(range(1000))
-
-    def decode_only() -> None:
-        for file in files:
-            with av.open(str(file)) as container:
-                for frame in container.decode(video=0):
-                    frame.to_ndarray(format="rgb24")
-
-    def cache() -> Path:
-        folder = scratch / f"cache{next(turn)}"
-        build_cache(Manifest(rows, files[0].parent), folder, media, progress=False)
-        return folder
-
-    cached = ClipCache(cache())
-    return _compare(
-        "Media, one process, faces by a fixed box",
-        len(files),
-        {
-            "decode to RGB (PyAV)": decode_only,
-            "decode, crop and cache": cache,
-            "load from the cache": lambda: [cached.load(row.clip_id) for row in rows],
-        },
-    )
-
-
 def bench_train(_: list[Path], __: Path) -> ReportTable:
     """One training step of the demo's models on clips in memory, forward alone as the baseline."""
     rng = np.random.default_rng(0)
@@ -119,7 +89,11 @@ def bench_train(_: list[Path], __: Path) -> ReportTable:
     return _compare("The demo's voice model, 2.5 s clips", 16, {"forward": forward, "forward and backward": step})
 
 
-BENCHMARKS = {"features": bench_features, "media": bench_media, "train": bench_train}
+BENCHMARKS: dict[str, list[Callable[[list[Path], Path], ReportTable]]] = {
+    "features": [bench_features],
+    "media": [bench_caching, bench_loading],
+    "train": [bench_train],
+}
 
 
 def find_media(scratch: Path) -> list[Path]:
