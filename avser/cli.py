@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich import box
@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from avser.config import config_to_yaml, list_configs, load_config
+from avser.config import GENERAL_PROTOCOLS, config_to_yaml, list_configs, load_config
 from avser.errors import AvserError, ConfigError
 
 if TYPE_CHECKING:
@@ -56,12 +56,17 @@ def cache(
     out: Annotated[Path, typer.Option("--out", help="cache folder")],
     sources: Sources = None,
     workers: Annotated[int, typer.Option(help="processes")] = 2,
+    backend: Annotated[
+        Literal["local", "ray"],
+        typer.Option(help="this machine, or the Ray cluster of $RAY_ADDRESS (a local one where that is unset)"),
+    ] = "local",
 ) -> None:
-    """Decode voices and faces of a corpus, once."""
+    """Decode voices and faces of a corpus, once. May be stopped at any moment; the next run goes on from there."""
     from avser.data.cache import build_cache
     from avser.data.manifest import read_manifest
 
-    report = build_cache(read_manifest(manifest), out, load_config(sources or []).media, workers=workers)
+    media = load_config(sources or []).media
+    report = build_cache(read_manifest(manifest), out, media, workers=workers, backend=backend)
     for warning in report.warnings:
         LOG.print(f"warning: {warning}", markup=False)
     for failure in report.failures:
@@ -169,14 +174,33 @@ def config_show(sources: Sources = None) -> None:
 
 @config_app.command("check")
 def config_check(sources: Sources = None) -> None:
-    """Check a configuration, and the manifest that it names."""
-    from avser.data.manifest import read_manifest
+    """Check a configuration, and its manifest, files, labels and split."""
+    from avser.data.check import check_data
 
-    config = load_config(sources or [])
-    if config.data.manifest:
-        manifest = read_manifest(config.data.manifest)
-        typer.echo(f"{config.data.manifest}: {len(manifest)} clips, {len({r.speaker for r in manifest.rows})} speakers")
+    for sentence in check_data(load_config(sources or []).data):
+        typer.echo(sentence)
     typer.echo("the configuration is valid")
+
+
+@config_app.command("protocols")
+def config_protocols(
+    corpora: Annotated[list[str] | None, typer.Argument(metavar="CORPUS", help="default: every corpus")] = None,
+) -> None:
+    """List the published splits by name, and what their publications keep apart."""
+    from avser.data.splits import VERDICTS, yes_or_no
+
+    shown = Table("corpus", "data.protocol", "folds", box=box.SIMPLE_HEAD)
+    for words in VERDICTS.values():
+        shown.add_column(words, max_width=10)
+    shown.add_column("source; remark", overflow="fold")
+    for corpus in corpora or [path.stem for path in list_configs()["corpora"]]:
+        for name, protocol in load_config([corpus]).data.protocols.items():
+            folds = "listed" if protocol.by == "clips" else str(max(1, len(protocol.test)))
+            answers = [yes_or_no(getattr(protocol, verdict), unknown="not stated") for verdict in VERDICTS]
+            words = "; ".join(filter(None, (protocol.source, protocol.remark)))
+            shown.add_row(*map(escape, (corpus, name, folds, *answers, words)))
+    Console(width=None if sys.stdout.isatty() else FILE_WIDTH).print(shown)
+    typer.echo(f"for any manifest: {', '.join(GENERAL_PROTOCOLS)}")
 
 
 def main() -> None:
@@ -215,10 +239,18 @@ def _print_scores(metrics: dict[str, Any], split: str, folder: Path) -> None:
             ["", "%"],
             [["UAR", _read_interval(scores["uar"])], ["WA", _read_interval(scores["wa"])]],
             f"{scores['num_clips']} clips of {scores['num_speakers']} speakers; intervals 95 %, clustered by speaker. "
-            f"Protocol {metrics['protocol']}, split {metrics['split_fingerprint']}, seed {metrics['seed']}.",
+            f"Protocol {metrics['protocol']}, split {metrics['split_fingerprint']}, seed {metrics['seed']}; "
+            f"{_verdict_line(metrics)}.",
             "; ".join(metrics["notes"]),
         )
     )
+
+
+def _verdict_line(metrics: dict[str, Any]) -> str:
+    from avser.data.splits import Verdict
+
+    stored = metrics.get("verdict")
+    return str(Verdict(**stored)) if stored else "written before splits were judged"
 
 
 def _read_interval(stored: dict[str, float | None]) -> Interval:

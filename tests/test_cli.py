@@ -120,10 +120,45 @@ def test_config_check_counts_the_manifest(run, tiny_yaml):
     code, out, _ = run("config", "check", tiny_yaml())
     assert code == 0
     assert "36 clips, 6 speakers" in out
+    assert "protocol speaker_holdout(test=0.34,val=0.2,seed=0); speakers disjoint: yes; sentences disjoint: " in out
     assert out.endswith("the configuration is valid\n")
     code, out, err = run("config", "check", tiny_yaml(), "data.manifest=nowhere.csv")
     assert (code, out) == (1, "")
     assert "nowhere.csv: no such file; make one with" in err
+
+
+def test_config_check_names_every_fault_of_the_manifest_and_every_missing_file(run, tmp_path):
+    manifest = tmp_path / "mine.csv"
+    manifest.write_text("clip_id,corpus,speaker,emotion,audio,video\na,my,1,joyful,a.wav,\nb,my,,anger,b.wav,\n")
+    code, _, err = run("config", "check", f"data.manifest={manifest}")
+    assert code == 1
+    assert "line 2, column emotion: got 'joyful'" in err
+    assert "line 3, column speaker: empty" in err
+    manifest.write_text("clip_id,corpus,speaker,emotion,audio,video\na,my,1,anger,a.wav,\nb,my,2,fear,b.wav,\n")
+    code, _, err = run("config", "check", f"data.manifest={manifest}")
+    assert code == 1
+    assert "2 files are not there" in err
+    assert "clip b, column audio: there is no b.wav below" in err
+
+
+def test_config_check_looks_into_published_protocols(run, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("data: {protocols: {mine: {test: ['1, 2', '2-1']}}}")
+    code, out, err = run("config", "check", path)
+    assert (code, out) == (2, "")
+    assert "data.protocols.mine.test: the range '2-1' does not rise" in err
+
+
+def test_config_protocols_lists_what_publications_keep_apart(run):
+    code, out, _ = run("config", "protocols", "cremad")
+    assert code == 0
+    row = next(line for line in out.splitlines() if " hicmae " in line)
+    assert row.split()[:6] == ["cremad", "hicmae", "5", "yes", "no", "no"]
+    assert "emodb" not in out
+    assert "for any manifest: speaker_holdout, " in out
+    code, out, _ = run("config", "protocols")
+    assert all(f" {corpus} " in out for corpus in ("cremad", "ravdess", "emodb", "iemocap", "msp_improv"))
+    assert run("config", "protocols", "cremat")[0] == 2
 
 
 # --- cache -------------------------------------------------------------------------------------------------------
@@ -176,6 +211,7 @@ def test_train_and_evaluate_print_the_same_scores(run, tiny_yaml, tmp_path):
     metrics = json.loads((tmp_path / "runs" / "once" / "metrics.json").read_text())
     assert f"{metrics['test']['uar']['value']:.1f} [" in trained
     assert metrics["split_fingerprint"] in trained.replace("\n", "")
+    assert "speakers disjoint: yes; sentences disjoint: " in " ".join(trained.split())
     code, validated, _ = run("evaluate", tmp_path / "runs" / "once", "--split", "val")
     assert code == 0
     assert f"{metrics['val']['num_clips']} clips of" in validated

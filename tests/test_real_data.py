@@ -37,7 +37,7 @@ def test_cremad_from_flash_video_to_report(command, real_data, tiny_corpus, medi
     """Every frame of the six clips shows a face; a model trained elsewhere answers them."""
     manifest, cache = tmp_path / "cremad.csv", tmp_path / "cremad"
     said = command("preprocessing.cremad", "--raw", real_data / "cremad", "--out", manifest)
-    assert "6 clips with video" in said
+    assert "found 12 of 7442 clips, 2 of 91 speakers; 12 with voice, 6 with picture" in said
     command("avser.cli", "cache", manifest, mediapipe_yaml, "--out", cache, "--workers", 1)
     clips = {clip_id: ClipCache(cache).load(clip_id) for clip_id in CREMAD_CLIPS}
     assert sum(int(clip.face.found.sum()) for clip in clips.values()) == CREMAD_FRAMES
