@@ -55,6 +55,7 @@ LATE_IMPORTS = {"import_module", "import_native", "__import__"}
 SLOW = ("torch", "torchvision", "torchaudio", "timm", "accelerate", "mediapipe", "cv2", "scipy", "sklearn")
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal"}
 UNPICKLERS = {"torch.load", "torch.hub.load_state_dict_from_url", "joblib.load", "pandas.read_pickle", "pd.read_pickle"}
+DOCS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md"))
 EMPTY_NAMES = {"utils", "util", "helpers", "helper", "misc"}
 
 
@@ -159,7 +160,13 @@ def test_the_documents_name_files_that_exist() -> None:
     named = re.compile(r"\b(?:avser|preprocessing|tools|configs|tests)/[\w/]+\.(?:py|yaml|md|html)\b")
     gone = [
         f"{document}: names {path}, which does not exist"
-        for document in ("README.md", "CONTRIBUTING.md", "preprocessing/README.md")
+        for document in (
+            "README.md",
+            "CONTRIBUTING.md",
+            "preprocessing/README.md",
+            "docs/CORPORA.md",
+            "docs/BENCHMARKS.md",
+        )
         for path in sorted(set(named.findall((ROOT / document).read_text(encoding="utf-8"))))
         if not (ROOT / path).is_file()
     ]
