@@ -88,30 +88,15 @@ def smooth_square(time_s: float, times: np.ndarray, squares: list[Square], smoot
 def cut_square(image: np.ndarray, square: Square, crop_px: int) -> np.ndarray:
     """(crop_px, crop_px, 3) uint8: the square, upright; black beyond the edge of `image` (H, W, 3)."""
     cv2 = import_native("cv2")
-    # A warp samples points, and would alias on a large face: that is first averaged to about the size of the crop.
+    # A warp samples points; a large face is first warped to a multiple of the size, then averaged, or it would alias.
     factor = max(1, round(square.side / crop_px))
-    if factor > 1:
-        image, square = _averaged(image, square, factor)
-    axes = _rotation(square.angle) * (square.side / crop_px)  # crop pixels -> frame pixels
-    corner = np.array([square.x, square.y]) - axes @ np.full(2, crop_px / 2)
+    size = crop_px * factor
+    axes = _rotation(square.angle) * (square.side / size)  # crop pixels -> frame pixels
+    corner = np.array([square.x, square.y]) - axes @ np.full(2, size / 2)
     offset = corner + axes @ np.full(2, 0.5) - 0.5  # pixel centres lie at half-integers, OpenCV counts them from 0
     matrix = np.hstack([axes, offset[:, None]])
-    return cv2.warpAffine(image, matrix, (crop_px, crop_px), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-
-
-def _averaged(image: np.ndarray, square: Square, factor: int) -> tuple[np.ndarray, Square]:
-    """The part of a frame around a square, every factor x factor pixels as their mean, and the square in it."""
-    cv2 = import_native("cv2")
-    reach = square.side / 2 * (abs(np.cos(square.angle)) + abs(np.sin(square.angle)))  # of the square's corners
-    spans = []
-    for centre, length in ((square.x, image.shape[1]), (square.y, image.shape[0])):
-        begin = min(max(math.floor(centre - reach), 0), max(length - factor, 0))
-        num = max((min(math.ceil(centre + reach) + factor, length) - begin) // factor, 1)
-        spans.append((begin, num))
-    (x, width), (y, height) = spans
-    part = image[y : y + height * factor, x : x + width * factor]
-    part = cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA)
-    return part, Square((square.x - x) / factor, (square.y - y) / factor, square.side / factor, square.angle)
+    crop = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    return crop if factor == 1 else cv2.resize(crop, (crop_px, crop_px), interpolation=cv2.INTER_AREA)
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> float:
