@@ -11,11 +11,13 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from avser.cli import print_table
 from avser.config import load_config
@@ -26,9 +28,12 @@ from avser.models.build import build_model
 from avser.roi.tables import Cell, ReportTable
 from avser.structures import Clip
 from preprocessing.synthetic.corpus import Settings, write_corpus
+from tools.benchmark_features import bench_descriptors
 from tools.benchmark_media import bench_caching, bench_loading
 
 NUM_CLIPS = 12
+LIBROSA_STFT: dict[str, Any] = {"n_fft": 512, "win_length": 400, "hop_length": 160}
+LIBROSA_MEL: dict[str, Any] = {"sr": 16000, "n_fft": 512, "n_mels": 64, "fmin": 50, "htk": True}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,29 +50,54 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def bench_features(files: list[Path], _: Path) -> ReportTable:
-    """Log-mel planes with differences, in one padded batch, against librosa clip by clip."""
+def bench_log_mel(files: list[Path], _: Path) -> ReportTable:
+    """Log-mel alone: clip by clip with librosa and torchaudio, and in avser's batches of like length."""
     import librosa
+    from torchaudio.transforms import MelSpectrogram
 
-    voices = [read_audio(file) for file in files]
-    batch = collate([Example(str(i), Clip(str(i), 1.0, voice), None) for i, voice in enumerate(voices)])
+    voices, batches = _voices(files)
     front_end = LogMel()
-    assert batch.waveform is not None
-    assert batch.waveform_mask is not None
-    waveform, mask = batch.waveform, batch.waveform_mask
+    by_clip = MelSpectrogram(
+        16000, n_fft=512, win_length=400, hop_length=160, n_mels=64, f_min=50, norm="slaney", pad_mode="constant"
+    )
+    filters = librosa.filters.mel(**LIBROSA_MEL)
 
     def by_librosa() -> None:
         for voice in voices:
-            mel = librosa.feature.melspectrogram(
-                y=voice, sr=16000, n_fft=512, win_length=400, hop_length=160, n_mels=64
-            )
-            log_mel = np.log(mel + 1e-6)
+            np.log(librosa.feature.melspectrogram(y=voice, **(LIBROSA_STFT | LIBROSA_MEL)) + 1e-6)
+
+    def with_filters_made_once() -> None:
+        for voice in voices:
+            np.log(filters @ np.abs(librosa.stft(voice, **LIBROSA_STFT)) ** 2 + 1e-6)
+
+    def by_torchaudio() -> None:
+        for voice in voices:
+            torch.log(by_clip(torch.from_numpy(voice)) + 1e-6)
+
+    ways = {
+        "librosa": by_librosa,
+        "librosa, filters made once": with_filters_made_once,
+        "torchaudio, clip by clip": by_torchaudio,
+        "avser": lambda: [front_end.log_mel(waveform, mask) for waveform, mask in batches],
+    }
+    return _compare("Log-mel alone", len(voices), ways)
+
+
+def bench_features(files: list[Path], _: Path) -> ReportTable:
+    """Log-mel planes with differences, in batches of like length, against librosa clip by clip."""
+    import librosa
+
+    voices, batches = _voices(files)
+    front_end = LogMel()
+
+    def by_librosa() -> None:
+        for voice in voices:
+            log_mel = np.log(librosa.feature.melspectrogram(y=voice, **(LIBROSA_STFT | LIBROSA_MEL)) + 1e-6)
             librosa.feature.delta(log_mel, width=5)
             librosa.feature.delta(log_mel, width=5, order=2)
 
-    return _compare(
-        "Log-mel with differences", len(voices), {"librosa": by_librosa, "avser": lambda: front_end(waveform, mask)}
-    )
+    ways = {"librosa": by_librosa, "avser": lambda: [front_end(waveform, mask) for waveform, mask in batches]}
+    return _compare("Log-mel with differences", len(voices), ways)
 
 
 def bench_train(_: list[Path], __: Path) -> ReportTable:
@@ -76,7 +106,7 @@ def bench_train(_: list[Path], __: Path) -> ReportTable:
     voices = [rng.normal(0, 0.1, 40000).astype(np.float32) for _ in range(16)]
     batch = collate([Example(str(i), Clip(str(i), 2.5, voice), None) for i, voice in enumerate(voices)])
     config = load_config(["demo", "model.modalities=[audio]"])
-    model = build_model(config.model, 6, sample_rate_hz=16000).train()
+    model = build_model(config.model, list("abcdef"), sample_rate_hz=16000).train()
     labels = torch.zeros(16, dtype=torch.long)
 
     def forward() -> None:
@@ -90,7 +120,7 @@ def bench_train(_: list[Path], __: Path) -> ReportTable:
 
 
 BENCHMARKS: dict[str, list[Callable[[list[Path], Path], ReportTable]]] = {
-    "features": [bench_features],
+    "features": [bench_log_mel, bench_features, bench_descriptors],
     "media": [bench_caching, bench_loading],
     "train": [bench_train],
 }
@@ -105,7 +135,23 @@ def find_media(scratch: Path) -> list[Path]:
     return sorted((scratch / "corpus" / "media").glob("*.mp4"))[:NUM_CLIPS]
 
 
-def _compare(title: str, num_clips: int, ways: dict[str, Callable[[], object]], repetitions: int = 5) -> ReportTable:
+def _voices(files: list[Path], batch_size: int = 16) -> tuple[list[np.ndarray], list[tuple[Tensor, Tensor]]]:
+    """Waveforms of an actor of RAVDESS, or else of `files`; and as batches (waveform, mask) of clips of like length."""
+    real = os.environ.get("AVSER_REAL_DATA")
+    speech = sorted(Path(real).glob("ravdess_speech/Actor_01/*.flac")) if real else []
+    voices = [read_audio(file) for file in speech or files]
+    by_length = sorted(voices, key=len)
+    batches = []
+    for start in range(0, len(voices), batch_size):
+        part = by_length[start : start + batch_size]
+        batch = collate([Example(str(i), Clip(str(i), 1.0, voice), None) for i, voice in enumerate(part)])
+        assert batch.waveform is not None
+        assert batch.waveform_mask is not None
+        batches.append((batch.waveform, batch.waveform_mask))
+    return voices, batches
+
+
+def _compare(title: str, num_clips: int, ways: Mapping[str, Callable[[], object]], repetitions: int = 5) -> ReportTable:
     """Clips per second of each way, and its ratio to the first, the baseline."""
     rates = {}
     for name, way in ways.items():

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from avser.features.spectral import FrequencyWarp, LogMel, SpecAugment
+from avser.features.masking import FrequencyWarp, SpecAugment
+from avser.features.spectral import LogMel
 from avser.models.backbones import Backbone
 from avser.structures import Batch
 
