@@ -174,8 +174,14 @@ class FusionConfig:
 
 @dataclass
 class ModelConfig:
+    """`av_roi` is put together from the groups below; every other system takes `options` instead."""
+
     system: str = "av_roi"
     modalities: list[str] = field(default_factory=lambda: ["audio", "video"])
+    # The face as pictures, as FaceLandmarker's points or blendshapes, as a table that another program made, or pictures
+    # with such a table as a second target of training.
+    face_input: Literal["crops", "landmarks", "blendshapes", "features", "crops_and_features"] = "crops"
+    options: dict[str, Any] = field(default_factory=dict)  # keyword arguments of the system's class
     audio: AudioBranchConfig = field(default_factory=AudioBranchConfig)
     video: VideoBranchConfig = field(default_factory=VideoBranchConfig)
     attention: AttentionConfig = field(default_factory=AttentionConfig)
@@ -187,6 +193,7 @@ class AugmentConfig:
     """Training-time changes of a batch; 0 switches one off."""
 
     mixup: float = 0.0  # alpha of the Beta distribution
+    speed: float = 0.0  # largest relative change of the clip's speed, pitch and formants with it
     flip: float = 0.5  # chance of mirroring the face
     brightness: float = 0.2
     contrast: float = 0.2
@@ -204,6 +211,12 @@ class TrainingConfig:
     weight_decay: float = 1e-4
     warmup_share: float = 0.1  # of all steps
     clip_norm: float = 5.0
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    schedule: Literal["cosine", "constant", "exponential"] = "cosine"  # of the learning rate, after the warm-up
+    decay: float = 0.99  # exponential: what an epoch leaves of the learning rate
+    sampling: Literal["all", "balanced"] = "all"  # balanced: rarer emotions are drawn repeatedly, up to the commonest
+    loss: Literal["cross_entropy", "focal"] = "cross_entropy"
+    focal_gamma: float = 2.0  # focal: how much less a clip counts that is right already
     label_smoothing: float = 0.05
     class_weights: Literal["balanced", "none"] = "balanced"
     unimodal_loss: float = 0.3  # weight of each modality's own loss in a fused model

@@ -14,7 +14,8 @@ from avser.errors import ConfigError
 SHARES = """
     model.audio.warp data.val_share data.test_share model.audio.dropout model.video.dropout model.fusion.dropout
     model.fusion.modality_dropout training.warmup_share training.label_smoothing training.augment.flip
-    roi.mass roi.coverage media.faces.center_size
+    training.augment.speed
+    roi.mass roi.coverage media.faces.center_size training.decay
 """.split()
 POSITIVE = """
     media.sample_rate_hz media.fps media.crop_px media.faces.max_faces media.faces.every data.max_duration_s
@@ -27,7 +28,7 @@ POSITIVE = """
 NOT_NEGATIVE = """
     media.faces.margin media.faces.smooth_s media.faces.detect_px model.attention.temperature training.weight_decay
     training.backbone_rate training.augment.mixup roi.smooth_s roi.merge_gap_s roi.min_duration_s
-    training.unimodal_loss training.workers data.fold model.video.num_features
+    training.unimodal_loss training.workers training.focal_gamma data.fold model.video.num_features
 """.split()
 RANGES: list[tuple[list[str], str, Callable[[float], bool]]] = [
     (SHARES, "between 0 and 1", lambda x: 0 <= x <= 1),

@@ -12,7 +12,7 @@ from torch import nn
 
 from avser.config import Config
 from avser.data.cache_jobs import tracker_for
-from avser.data.clip_file import FACE_FEATURES
+from avser.data.clip_file import BLENDSHAPES, FACE_FEATURES, LANDMARKS
 from avser.data.dataset import Example, collate, parts_of
 from avser.errors import AvserError, CheckpointError, MediaError
 from avser.features.spectral import LogMel
@@ -21,7 +21,7 @@ from avser.media.video import probe
 from avser.roi.alignment import Alignment, measure_alignment
 from avser.roi.dynamics import fuse_evidence, mixture
 from avser.roi.intervals import describe_degenerate, find_regions
-from avser.roi.salience import attention_curve, evidence_curve
+from avser.roi.salience import evidence_curve, salience_curve
 from avser.roi.view import ClipView
 from avser.structures import AUDIO, FUSED, MODALITIES, VIDEO, Clip, Output, Prediction, Region
 from avser.training.checkpoint import MODEL_FILE, load_trained
@@ -54,8 +54,11 @@ class TrainedModel:
             return False
         if modality == AUDIO:
             return clip.waveform is not None
-        face = clip.face_features if FACE_FEATURES in parts_of(self.config.model) else clip.face
-        return face is not None and bool(face.found.any())
+        parts = parts_of(self.config.model)
+        face = clip.face_features if FACE_FEATURES in parts and VIDEO not in parts else clip.face
+        if face is None or not face.found.any():
+            return False
+        return all(getattr(clip.face, part) is not None for part in (LANDMARKS, BLENDSHAPES) if part in parts)
 
 
 def load_model(run: str | Path, device: str | None = None) -> TrainedModel:
@@ -174,10 +177,10 @@ def read_media(model: TrainedModel, path: str | Path) -> Clip:
     path, media = Path(path), model.config.media
     info = probe(path)
     wants_voice = AUDIO in model.modalities and info.has_audio
-    wants_face = VIDEO in parts_of(model.config.model) and info.has_video
+    wants_face = {VIDEO, LANDMARKS, BLENDSHAPES} & set(parts_of(model.config.model)) and info.has_video
     if not wants_voice and not wants_face:
-        needs = {AUDIO: "an audio track", VIDEO: "a video track", FACE_FEATURES: "a table of face features (cache it)"}
-        tracks = " or ".join(needs[part] for part in parts_of(model.config.model))
+        needs = {AUDIO: "an audio track", FACE_FEATURES: "a table of face features (cache it)"}
+        tracks = " or ".join(needs.get(part, "a video track") for part in parts_of(model.config.model))
         raise MediaError(
             f"{path}: has nothing for the model in {model.folder}, which needs {tracks}; give another recording, or a "
             "model of another modality"
@@ -240,7 +243,7 @@ def _read_prediction(model: TrainedModel, output: Output, index: int, clip: Clip
             prediction.warnings.append(f"no {'voice' if modality == AUDIO else 'face'}: answered without it")
             continue
         part = output.attended[modality]
-        curve = attention_curve(part, index, int(shares.argmax()))
+        curve = salience_curve(part, index, int(shares.argmax()))
         prediction.salience[modality] = curve
         if part.step_logits is not None:
             prediction.evidence[modality] = evidence_curve(part, index)

@@ -114,6 +114,8 @@ class Batch:
         frames: (B, T, 3, H, W) uint8 RGB.
         frame_times: (B, T) float32, seconds.
         frame_mask: (B, T) bool, False for padding and for frames without a face.
+        landmarks: (B, T, L, 2) float32 in pixels of the source frame, on the frames' axis; zero where masked.
+        blendshapes: (B, T, 52) float32 in [0, 1], on the frames' axis; zero where masked.
         face_features: (B, T, F) float32, measured by another program; its T is its own, not that of `frames`.
         feature_times: (B, T) float32, seconds.
         feature_mask: (B, T) bool.
@@ -128,6 +130,8 @@ class Batch:
     frames: Tensor | None = None
     frame_times: Tensor | None = None
     frame_mask: Tensor | None = None
+    landmarks: Tensor | None = None
+    blendshapes: Tensor | None = None
     face_features: Tensor | None = None
     feature_times: Tensor | None = None
     feature_mask: Tensor | None = None
@@ -141,8 +145,8 @@ class Batch:
         """The same batch with one modality taken away."""
         if modality == AUDIO:
             return replace(self, waveform=None, waveform_mask=None)
-        no_crops = replace(self, frames=None, frame_times=None, frame_mask=None)
-        return replace(no_crops, face_features=None, feature_times=None, feature_mask=None)
+        no_face = replace(self, frames=None, frame_times=None, frame_mask=None, landmarks=None, blendshapes=None)
+        return replace(no_face, face_features=None, feature_times=None, feature_mask=None)
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch with every tensor on `device`."""
@@ -169,6 +173,7 @@ class Attended:
         pooled: (B, D) attention-weighted summary; zero for a clip without this modality.
         logits: (B, C) this modality's own verdict.
         class_weights: (B, T, C) one attention per emotion, where the attention has them; `weights` is then their mean.
+        map: (B, F, T) attention over frequency and time, where the attention has both; `weights` is its sum over F.
     """
 
     sequence: Tensor
@@ -179,6 +184,7 @@ class Attended:
     pooled: Tensor
     logits: Tensor
     class_weights: Tensor | None = None
+    map: Tensor | None = None
 
     @property
     def present(self) -> Tensor:
@@ -193,10 +199,12 @@ class Output:
     Attributes:
         logits: (B, C).
         attended: modality name -> Attended.
+        extra: what a system's own training loss reads beside the verdict, by names of its own.
     """
 
     logits: Tensor
     attended: dict[str, Attended]
+    extra: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass
@@ -249,7 +257,7 @@ class Prediction:
         clip_id: name or path.
         emotion: the most probable one.
         probabilities: emotion -> probability, in label order, summing to 1.
-        salience: modality -> attention curve (values sum to 1 over the clip's real steps).
+        salience: modality -> curve of what carried the answer (`avser.roi.salience.salience_curve`; sums to 1).
         evidence: modality -> (times (T,), step probabilities (T, C)): the emotion dynamics.
         regions: modality -> regions of interest, in order of time.
         warnings: sentences for the person.

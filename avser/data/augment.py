@@ -11,6 +11,7 @@ from torch import Tensor
 
 from avser.config import AugmentConfig
 from avser.errors import ConfigError
+from avser.features.perturb import speed_perturb
 from avser.structures import Batch
 
 QUIETEST_NOISE_DB = 40.0
@@ -27,8 +28,10 @@ def augment_batch(batch: Batch, augment: AugmentConfig, num_classes: int, genera
         generator: the only source of randomness; it may live on the CPU whatever the batch's device.
 
     Raises:
-        ConfigError: mixup is asked for and the batch has neither labels nor targets.
+        ConfigError: mixup is asked for and the batch has neither labels nor targets, or holds landmarks.
     """
+    if augment.speed > 0:
+        batch = _change_speed(batch, augment.speed, generator)
     if batch.waveform is not None and batch.waveform_mask is not None:
         waveform = _change_voice(batch.waveform, batch.waveform_mask, augment, generator)
         batch = replace(batch, waveform=waveform)
@@ -36,6 +39,19 @@ def augment_batch(batch: Batch, augment: AugmentConfig, num_classes: int, genera
         batch = replace(batch, frames=_change_faces(batch.frames, batch.frame_mask, augment, generator))
     if augment.mixup > 0:
         batch = _mix(batch, augment.mixup, num_classes, generator)
+    return batch
+
+
+def _change_speed(batch: Batch, largest: float, generator: torch.Generator) -> Batch:
+    """Voice and face played faster or slower together, by a factor of its own for each clip, 1 +- `largest`."""
+    draw = _uniform((len(batch),), generator, torch.device("cpu"))
+    factor = 1 + largest * (2 * draw - 1)
+    if batch.waveform is not None and batch.waveform_mask is not None:
+        waveform, mask = speed_perturb(batch.waveform, batch.waveform_mask, factor.to(batch.waveform.device))
+        batch = replace(batch, waveform=waveform, waveform_mask=mask)
+    for name in ("frame_times", "feature_times"):
+        if (times := getattr(batch, name)) is not None:
+            batch = replace(batch, **{name: times / factor.to(times.device)[:, None]})
     return batch
 
 
@@ -129,10 +145,15 @@ def _mix(batch: Batch, alpha: float, num_classes: int, generator: torch.Generato
     if batch.waveform is not None and batch.waveform_mask is not None:
         mixed.waveform = _blend(batch.waveform, batch.waveform[partner], share)
         mixed.waveform_mask = batch.waveform_mask | batch.waveform_mask[partner]
-    if batch.frames is not None and batch.frame_mask is not None and batch.frame_times is not None:
-        mixed.frames, mixed.frame_times, mixed.frame_mask = _mix_track(
-            batch.frames, batch.frame_times, batch.frame_mask, partner, share
-        )
+    if batch.landmarks is not None:
+        raise ConfigError("training.augment.mixup cannot mix landmarks, which are places in two pictures; set it to 0")
+    for name in ("frames", "blendshapes"):
+        values = getattr(batch, name)
+        if values is not None and batch.frame_mask is not None and batch.frame_times is not None:
+            values, mixed.frame_times, mixed.frame_mask = _mix_track(
+                values, batch.frame_times, batch.frame_mask, partner, share
+            )
+            setattr(mixed, name, values)
     if batch.face_features is not None and batch.feature_mask is not None and batch.feature_times is not None:
         mixed.face_features, mixed.feature_times, mixed.feature_mask = _mix_track(
             batch.face_features, batch.feature_times, batch.feature_mask, partner, share

@@ -115,14 +115,14 @@ class ClipCache:
     def __contains__(self, clip_id: str) -> bool:
         return clip_path(self.folder, clip_id).is_file()
 
-    def load(self, clip_id: str, *, parts: Sequence[str] = CLIP_PARTS, landmarks: bool = True) -> Clip:
+    def load(self, clip_id: str, *, parts: Sequence[str] = CLIP_PARTS) -> Clip:
         """The clip as `avser.media` decoded it, but for rounding the voice to 16 bits; other parts are None.
 
         Raises:
             CacheError: the clip is not in the cache, or its file is damaged.
         """
         try:
-            return read_clip_file(clip_path(self.folder, clip_id), parts, landmarks=landmarks)
+            return read_clip_file(clip_path(self.folder, clip_id), parts)
         except FileNotFoundError as error:
             raise CacheError(f"clip {clip_id} is not in {self.folder}; the reason is in failures.csv there") from error
 

@@ -25,10 +25,13 @@ from avser.errors import CacheError, MediaError
 from avser.media.jpeg import JpegCrops, encode_jpeg
 from avser.structures import AUDIO, VIDEO, Clip, FaceTrack, FeatureTrack
 
-FACE_FEATURES = "face_features"
+FACE_FEATURES, LANDMARKS, BLENDSHAPES = "face_features", "landmarks", "blendshapes"
+TRACK = ("times", "found", "boxes", "crops", "crop_offsets")
 TENSORS = {
     AUDIO: ("waveform",),
-    VIDEO: ("times", "found", "boxes", "crops", "crop_offsets", "landmarks", "blendshapes"),
+    VIDEO: TRACK,
+    LANDMARKS: (*TRACK, LANDMARKS),
+    BLENDSHAPES: (*TRACK, BLENDSHAPES),
     FACE_FEATURES: ("feature_times", "feature_values", "feature_found"),
 }
 CLIP_PARTS = tuple(TENSORS)
@@ -54,7 +57,7 @@ def write_clip(path: Path, clip: Clip, *, key: str = "", partial: str = "") -> N
         about["parts"].append(AUDIO)
     if clip.face is not None:
         tensors |= _pack_face(clip.face)
-        about["parts"].append(VIDEO)
+        about["parts"] += [part for part in (VIDEO, LANDMARKS, BLENDSHAPES) if set(TENSORS[part]) <= set(tensors)]
         about["crop_px"] = clip.face.crops.shape[1]
     if (features := clip.face_features) is not None:
         tensors["feature_times"] = np.asarray(features.times, np.float64)
@@ -66,18 +69,18 @@ def write_clip(path: Path, clip: Clip, *, key: str = "", partial: str = "") -> N
         save_file(tensors, temporary, metadata={"clip": json.dumps(about)})
 
 
-def read_clip_file(path: Path, parts: Sequence[str] = CLIP_PARTS, *, landmarks: bool = True) -> Clip:
+def read_clip_file(path: Path, parts: Sequence[str] = CLIP_PARTS) -> Clip:
     """The clip as it was written, but for rounding to 16 bits.
 
     Args:
-        parts: of `CLIP_PARTS`; those not asked for are None, and are not read from the disk.
-        landmarks: read landmarks and blendshapes too.
+        parts: of `CLIP_PARTS`; those not asked for are None, and are not read from the disk (but that landmarks and
+            blendshapes bring their face track along).
 
     Raises:
         FileNotFoundError: no such file.
         CacheError: damaged. (A damaged face crop shows only when it is looked at, as a MediaError.)
     """
-    wanted = {name for part in parts for name in TENSORS[part]} - (set() if landmarks else {"landmarks", "blendshapes"})
+    wanted = {name for part in parts for name in TENSORS[part]}
     try:
         with safe_open(path, framework="numpy") as file:
             about = json.loads(file.metadata()["clip"])

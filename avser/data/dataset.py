@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from avser.config import ModelConfig
 from avser.data.cache import ClipCache
-from avser.data.clip_file import CLIP_PARTS, FACE_FEATURES
+from avser.data.clip_file import BLENDSHAPES, CLIP_PARTS, FACE_FEATURES, LANDMARKS
 from avser.data.manifest import ClipRow
 from avser.errors import CacheError, ManifestError, MediaError
 from avser.structures import AUDIO, VIDEO, Batch, Clip, FaceTrack, FeatureTrack
@@ -32,9 +32,16 @@ class Example:
 
 
 def parts_of(model: ModelConfig) -> tuple[str, ...]:
-    """Which parts of a clip a model reads: the face as crops, or as features that another program measured."""
-    face = FACE_FEATURES if model.video.num_features else VIDEO
-    return tuple(face if modality == VIDEO else modality for modality in model.modalities)
+    """Which parts of a clip a model reads; of the face, what `face_input` says."""
+    faces: dict[str, tuple[str, ...]] = {
+        "crops": (VIDEO,),
+        "landmarks": (LANDMARKS,),
+        "blendshapes": (BLENDSHAPES,),
+        "features": (FACE_FEATURES,),
+        "crops_and_features": (VIDEO, FACE_FEATURES),
+    }
+    face = (FACE_FEATURES,) if model.video.num_features else faces[model.face_input]
+    return tuple(part for m in model.modalities for part in (face if m == VIDEO else (m,)))
 
 
 def cached_rows(
@@ -57,8 +64,6 @@ def cached_rows(
 
 class ClipDataset(Dataset[Example]):
     """Clips of a cache with their labels.
-
-    Landmarks and blendshapes stay in the cache: a batch has no place for them.
 
     Args:
         rows: one a clip; `avser.data.labels.label_clips` and `cached_rows` prepare them.
@@ -107,9 +112,9 @@ class ClipDataset(Dataset[Example]):
     def __getitem__(self, index: int) -> Example:
         if self._memory is not None and index in self._memory:
             return self._memory[index]
-        clip = self.cache.load(self.clip_ids[index], parts=self.parts, landmarks=False)
+        clip = self.cache.load(self.clip_ids[index], parts=self.parts)
         try:
-            clip = _trim(clip, self.max_duration_s, self.num_frames)
+            clip = _trim(clip, self.max_duration_s, self.num_frames, crops=VIDEO in self.parts)
         except MediaError as error:
             raise CacheError(
                 f"clip {clip.clip_id} in {self.cache.folder}: {error}; delete its file and run `avser cache` again"
@@ -141,8 +146,13 @@ def collate(examples: Sequence[Example], *, parts: Sequence[str] = CLIP_PARTS) -
     batch = Batch([example.clip_id for example in examples], sample_rate_hz=rates.pop())
     if AUDIO in parts and any(clip.waveform is not None for clip in clips):
         batch.waveform, batch.waveform_mask = _pad_voices(clips)
-    if VIDEO in parts and any(clip.face is not None for clip in clips):
-        batch.frames, batch.frame_times, batch.frame_mask = _pad_faces(clips)
+    if any(clip.face is not None for clip in clips) and {VIDEO, LANDMARKS, BLENDSHAPES} & set(parts):
+        batch.frame_times, batch.frame_mask = _pad_times([clip.face for clip in clips])
+        if VIDEO in parts:
+            batch.frames = _pad_crops(clips, batch.frame_mask.shape[1])
+        for part in {LANDMARKS, BLENDSHAPES} & set(parts):
+            if any(clip.face is not None and getattr(clip.face, part) is not None for clip in clips):
+                setattr(batch, part, _pad_points(clips, part, batch.frame_mask))
     if FACE_FEATURES in parts and any(clip.face_features is not None for clip in clips):
         batch.face_features, batch.feature_times, batch.feature_mask = _pad_features(clips)
     labels = [example.label for example in examples]
@@ -180,15 +190,17 @@ def _label(row: ClipRow, emotions: Sequence[str]) -> int | None:
     return list(emotions).index(row.emotion)
 
 
-def _trim(clip: Clip, max_duration_s: float | None, num_frames: int | None) -> Clip:
-    """The clip's first seconds with its crops decoded, without what a batch cannot carry."""
+def _trim(clip: Clip, max_duration_s: float | None, num_frames: int | None, *, crops: bool) -> Clip:
+    """The clip's first seconds, without what a batch cannot carry; with `crops` the face's pictures are decoded."""
     longest = clip.duration_s if max_duration_s is None else min(clip.duration_s, max_duration_s)
     waveform, face, features = clip.waveform, clip.face, clip.face_features
     if max_duration_s is not None and waveform is not None:
         waveform = waveform[: max(1, round(max_duration_s * clip.sample_rate_hz))].copy()
     if face is not None:
         kept = spread_evenly(_num_before(face.times, max_duration_s), num_frames)
-        face = FaceTrack(face.times[kept], face.crops[kept], face.found[kept], face.boxes[kept])
+        pictures = face.crops[kept] if crops else np.zeros((len(kept), 0, 0, 3), np.uint8)
+        points = [None if values is None else values[kept] for values in (face.landmarks, face.blendshapes)]
+        face = FaceTrack(face.times[kept], pictures, face.found[kept], face.boxes[kept], *points)
     if features is not None:
         num = _num_before(features.times, max_duration_s)
         features = FeatureTrack(features.times[:num], features.values[:num], features.found[:num], features.names)
@@ -208,8 +220,10 @@ def spread_evenly(total: int, wanted: int | None) -> np.ndarray:
 
 
 def _num_bytes(clip: Clip) -> int:
-    voice = 0 if clip.waveform is None else clip.waveform.nbytes
-    return voice + (0 if clip.face is None else int(np.prod(clip.face.crops.shape)))
+    arrays = [clip.waveform]
+    if clip.face is not None:
+        arrays += [clip.face.crops[:], clip.face.landmarks, clip.face.blendshapes]
+    return sum(array.nbytes for array in arrays if array is not None)
 
 
 def _pad_voices(clips: Sequence[Clip]) -> tuple[Tensor, Tensor]:
@@ -222,22 +236,44 @@ def _pad_voices(clips: Sequence[Clip]) -> tuple[Tensor, Tensor]:
     return waveform, mask
 
 
-def _pad_faces(clips: Sequence[Clip]) -> tuple[Tensor, Tensor, Tensor]:
+def _pad_times(tracks: Sequence[FaceTrack | FeatureTrack | None]) -> tuple[Tensor, Tensor]:
+    """Times (B, T) and mask (B, T): the clip's last time is repeated, steps without a face are masked."""
+    num_steps = max(len(track) for track in tracks if track is not None)
+    times = torch.zeros(len(tracks), num_steps)
+    mask = torch.zeros(len(tracks), num_steps, dtype=torch.bool)
+    for i, track in enumerate(tracks):
+        if track is not None and len(track):
+            times[i] = float(track.times[-1])
+            times[i, : len(track)] = torch.from_numpy(track.times)
+            mask[i, : len(track)] = torch.from_numpy(track.found)
+    return times, mask
+
+
+def _pad_crops(clips: Sequence[Clip], num_frames: int) -> Tensor:
     faces = [clip.face for clip in clips]
     shapes = {face.crops.shape[1:3] for face in faces if face is not None}
     if len(shapes) > 1:
         raise CacheError(f"face crops of {sorted(shapes)} px do not fit in one batch; take them from one cache")
-    num_frames = max(len(face) for face in faces if face is not None)
     frames = torch.zeros(len(clips), num_frames, 3, *shapes.pop(), dtype=torch.uint8)
-    times = torch.zeros(len(clips), num_frames)
-    mask = torch.zeros(len(clips), num_frames, dtype=torch.bool)
     for i, face in enumerate(faces):
         if face is not None:
             frames[i, : len(face)] = torch.from_numpy(face.crops[:]).permute(0, 3, 1, 2)
-            times[i] = float(face.times[-1])
-            times[i, : len(face)] = torch.from_numpy(face.times)
-            mask[i, : len(face)] = torch.from_numpy(face.found)
-    return frames, times, mask
+    return frames
+
+
+def _pad_points(clips: Sequence[Clip], name: str, mask: Tensor) -> Tensor:
+    """Landmarks or blendshapes (B, T, ...), zero where no face was found."""
+    values = [None if clip.face is None else getattr(clip.face, name) for clip in clips]
+    if lacking := [c.clip_id for c, v in zip(clips, values, strict=True) if v is None and c.face is not None]:
+        raise CacheError(
+            f"clip {lacking[0]} has a face without {name}; cache with media.faces.tracker=mediapipe (and "
+            "media.faces.every=1, so that every frame is measured)"
+        )
+    padded = torch.zeros(*mask.shape, *next(v.shape[1:] for v in values if v is not None))
+    for i, points in enumerate(values):
+        if points is not None:
+            padded[i, : len(points)] = torch.from_numpy(points).nan_to_num()
+    return padded * mask.view(*mask.shape, *[1] * (padded.ndim - 2))
 
 
 def _pad_features(clips: Sequence[Clip]) -> tuple[Tensor, Tensor, Tensor]:
@@ -245,14 +281,9 @@ def _pad_features(clips: Sequence[Clip]) -> tuple[Tensor, Tensor, Tensor]:
     names = {tuple(track.names) for track in tracks if track is not None}
     if len(names) > 1:
         raise CacheError(f"face features of {sorted(map(len, names))} columns do not fit in one batch; use one cache")
-    num_steps = max(len(track) for track in tracks if track is not None)
-    features = torch.zeros(len(clips), num_steps, len(names.pop()))
-    times = torch.zeros(len(clips), num_steps)
-    mask = torch.zeros(len(clips), num_steps, dtype=torch.bool)
+    times, mask = _pad_times(tracks)
+    features = torch.zeros(*mask.shape, len(names.pop()))
     for i, track in enumerate(tracks):
-        if track is not None and len(track):
+        if track is not None:
             features[i, : len(track)] = torch.from_numpy(track.values)
-            times[i] = float(track.times[-1])
-            times[i, : len(track)] = torch.from_numpy(track.times)
-            mask[i, : len(track)] = torch.from_numpy(track.found)
     return features, times, mask

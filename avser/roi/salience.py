@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from avser.errors import AvserError
+from avser.roi.intervals import is_flat
 from avser.structures import Attended, Curve
 
 
@@ -28,6 +29,23 @@ def attention_curve(attended: Attended, index: int, emotion: int | None = None) 
         weights = attended.class_weights[index, :, emotion]
     real = _real_steps(attended, index)
     return Curve(_numpy(attended.times[index])[real], _normalised(_numpy(weights)[real]))
+
+
+def salience_curve(attended: Attended, index: int, emotion: int) -> Curve:
+    """The moments that carried one emotion: attention, or where a model weighs all moments alike, their contributions.
+
+    A model without attention (a convolutional network that averages over time) says where it saw the emotion by what
+    each step adds to its logit, as class activation maps do (Zhou et al. 2016): contributions above their own lowest
+    value, for a constant shared by all steps says nothing about moments.
+
+    Returns:
+        Curve with non-negative values that sum to 1 over the clip's real steps.
+    """
+    attention = attention_curve(attended, index, emotion)
+    if attended.step_logits is None or len(attention) < 2 or not is_flat(attention.values):
+        return attention
+    contribution = contribution_curve(attended, index, emotion)
+    return Curve(contribution.times, _normalised(contribution.values - contribution.values.min()))
 
 
 def evidence_curve(attended: Attended, index: int) -> tuple[np.ndarray, np.ndarray]:

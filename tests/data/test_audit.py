@@ -17,7 +17,8 @@ from avser.data.splits import Split
 from avser.errors import CacheError, SplitError
 from avser.media.audio import read_audio
 from avser.structures import Clip
-from avser.training.run import load_data, train
+from avser.training.run import train
+from avser.training.run_data import load_data
 from tools.measure_duplicates import write_audio
 
 ROWS = [ClipRow(c, "toy", c, "anger", f"{c}.wav", f"{c}.mp4") for c in "abc"]

@@ -219,3 +219,28 @@ def test_mixup_of_features_keeps_what_only_one_clip_has():
         torch.testing.assert_close(mixed.face_features[i][both], expected[both])
         only = mask[i] & ~mask[partner]
         assert torch.equal(mixed.face_features[i][only], values[i][only])
+
+
+def test_speed_changes_voice_and_face_together():
+    batch = some_batch()
+    changed = augment_batch(batch, replace(OFF, speed=0.2), 3, seeded())
+    heard = torch.arange(3)  # the last clip has no voice to be measured
+    factors = batch.waveform_mask.sum(dim=1)[heard] / changed.waveform_mask.sum(dim=1)[heard]
+    assert len(set(factors.tolist())) == 3
+    assert ((factors > 0.79) & (factors < 1.21)).all()
+    there = changed.frame_times[heard] * factors[:, None]
+    torch.testing.assert_close(there, batch.frame_times[heard], rtol=1e-3, atol=1e-3)
+    assert not changed.waveform[-1].any()
+
+
+def test_blendshapes_are_mixed_and_landmarks_refused():
+    batch = some_batch()
+    shapes = torch.arange(4.0)[:, None, None].expand(4, 5, 52) * batch.frame_mask[..., None]
+    augment = replace(OFF, mixup=0.4)
+    mixed = augment_batch(replace(batch, frames=None, blendshapes=shapes), augment, 3, seeded())
+    with_frames = augment_batch(replace(batch, blendshapes=shapes), augment, 3, seeded())
+    assert not torch.equal(mixed.blendshapes, shapes)
+    torch.testing.assert_close(mixed.blendshapes, with_frames.blendshapes)
+    assert torch.equal(mixed.frame_mask, with_frames.frame_mask)
+    with pytest.raises(ConfigError, match="landmarks"):
+        augment_batch(replace(batch, landmarks=torch.zeros(4, 5, 478, 2)), augment, 3, seeded())

@@ -49,8 +49,17 @@ def test_round_trip(tmp_path):
     for name in ("times", "values", "found", "names"):
         np.testing.assert_array_equal(getattr(back.face_features, name), getattr(clip.face_features, name))
     about = read_about(tmp_path / "x")
-    assert (about["key"], about["partial"], about["parts"]) == ("k", "p", ["audio", "video", "face_features"])
+    assert (about["key"], about["partial"]) == ("k", "p")
+    assert about["parts"] == ["audio", "video", "landmarks", "blendshapes", "face_features"]
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+@pytest.mark.parametrize("part", ["landmarks", "blendshapes"])
+def test_measures_of_the_face_come_with_their_track(tmp_path, part):
+    write_clip(tmp_path / "x", some_clip())
+    face = read_clip_file(tmp_path / "x", [part]).face
+    assert [name for name in ("landmarks", "blendshapes") if getattr(face, name) is not None] == [part]
+    assert len(face.times) == 5
 
 
 @pytest.mark.parametrize("parts", [["audio"], ["video"], ["face_features"], ["audio", "face_features"], []])
@@ -64,7 +73,7 @@ def test_only_the_parts_asked_for_are_read(tmp_path, parts):
 
 def test_landmarks_stay_on_the_disk_where_nobody_wants_them(tmp_path):
     write_clip(tmp_path / "x", some_clip())
-    face = read_clip_file(tmp_path / "x", landmarks=False).face
+    face = read_clip_file(tmp_path / "x", parts=("audio", "video")).face
     assert (face.landmarks, face.blendshapes) == (None, None)
     assert len(face.crops) == len(face.boxes) == 5
 

@@ -177,7 +177,9 @@ def test_missing_clips_are_an_error_and_can_be_left_out(corpus, cache):
         ClipDataset(more, cache, ["anger", "fear"])
     kept, notes = cached_rows(more, cache)
     assert kept == corpus.rows
-    assert notes == ["1 of 5 clips are not in the cache with audio or video or face_features: gone"]
+    assert notes == [
+        "1 of 5 clips are not in the cache with audio or video or landmarks or blendshapes or face_features: gone"
+    ]
     assert cached_rows(corpus.rows, cache) == (corpus.rows, [])
     assert [row.clip_id for row in cached_rows(more, cache, parts=["video"])[0]] == ["a", "b", "d"]
     with pytest.raises(CacheError, match="none of the 1 clips"):
@@ -226,6 +228,8 @@ def test_what_a_model_reads_of_a_clip():
     assert parts_of(model) == ("audio", "face_features")
     model.modalities = ["audio"]
     assert parts_of(model) == ("audio",)
+    for face_input, parts in {"landmarks": ("landmarks",), "crops_and_features": ("video", "face_features")}.items():
+        assert parts_of(ModelConfig(modalities=["video"], face_input=face_input)) == parts
 
 
 # --- batches of like length ---
@@ -249,3 +253,29 @@ def test_like_lengths_go_together_and_epochs_differ():
         assert np.mean(spreads) < 1  # unsorted batches spread over 7 s
         means = [np.mean([durations[i] for i in batch]) for batch in batches]
         assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.4  # no order from short to long
+
+
+def test_landmarks_and_blendshapes_share_the_axis_of_the_frames():
+    rng = np.random.default_rng(0)
+
+    def clip(num_frames):
+        found = np.arange(num_frames) != 1
+        points, shapes = rng.random((num_frames, 478, 2), np.float32), rng.random((num_frames, 52), np.float32)
+        crops = np.zeros((num_frames, 8, 8, 3), np.uint8)
+        face = FaceTrack(np.arange(num_frames) / 10, crops, found, np.zeros((num_frames, 4)), points, shapes)
+        return Clip(f"c{num_frames}", 1.0, face=face)
+
+    clips = [clip(3), clip(5), Clip("voice", 1.0, np.zeros(9, np.float32))]
+    batch = collate([Example(c.clip_id, c, 0) for c in clips], parts=("landmarks", "blendshapes"))
+    assert batch.frames is None
+    assert batch.landmarks.shape == (3, 5, 478, 2)
+    assert batch.frame_mask.tolist() == [
+        [True, False, True, False, False],
+        [True, False, True, True, True],
+        [False] * 5,
+    ]
+    np.testing.assert_array_equal(batch.landmarks[1, 4].numpy(), clips[1].face.landmarks[4])
+    assert not batch.blendshapes[~batch.frame_mask].any()
+    clips[0].face.blendshapes = None
+    with pytest.raises(CacheError, match="tracker=mediapipe"):
+        collate([Example(c.clip_id, c, 0) for c in clips], parts=("blendshapes",))

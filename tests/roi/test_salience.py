@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from avser.errors import AvserError
-from avser.roi.salience import attention_curve, contribution_curve, evidence_curve
+from avser.roi.salience import attention_curve, contribution_curve, evidence_curve, salience_curve
 from avser.structures import Attended
 
 
@@ -78,3 +78,15 @@ def test_without_step_logits_the_error_says_what_to_use() -> None:
         with pytest.raises(AvserError, match="use the attention curve"):
             read()
     assert len(attention_curve(attended, 0)) == 3
+
+
+def test_salience_is_the_attention_where_there_is_one() -> None:
+    np.testing.assert_allclose(salience_curve(make_attended(), 0, 1).values, [0.2, 0.3, 0.5], atol=1e-6)
+
+
+def test_salience_of_a_model_that_averages_is_what_each_step_adds() -> None:
+    even = make_attended(weights=torch.tensor([[1.0, 1.0, 0.0, 1.0], [0.0] * 4]) / 3)
+    np.testing.assert_allclose(salience_curve(even, 0, 1).values, [0, 1 / 3, 2 / 3], atol=1e-6)  # logits 0, 2, 4
+    np.testing.assert_allclose(salience_curve(even, 0, 0).values, [2 / 3, 1 / 3, 0], atol=1e-6)  # logits 1, 0, -1
+    silent = make_attended(weights=even.weights, step_logits=None)
+    np.testing.assert_allclose(salience_curve(silent, 0, 1).values, [1 / 3] * 3, atol=1e-6)
