@@ -11,16 +11,18 @@ from typing import Any
 import numpy as np
 from accelerate import Accelerator
 
-from avser.config import Config, config_differences, load_config
-from avser.errors import CheckpointError, ConfigError
+from avser.config import Config
+from avser.errors import ConfigError
 from avser.evaluation.metrics import Scores, unweighted_average_recall
 from avser.evaluation.statistics import Interval, paired_difference
+from avser.experiments.run_grid import check_same_settings
 from avser.experiments.unseen import check_unseen
 from avser.roi.tables import ReportTable
 from avser.structures import AUDIO, FUSED, MODALITIES, VIDEO, Batch
 from avser.training.checkpoint import MODEL_FILE, load_trained
 from avser.training.loop import Predictions, evaluate
-from avser.training.run import RunData, load_data, score_part, train
+from avser.training.run import score_part, train
+from avser.training.run_data import RunData, load_data
 
 LABELS = {
     AUDIO: "voice alone",
@@ -84,7 +86,7 @@ def ablate_modalities(config: Config, *, resume: bool = False, overwrite: bool =
         part = single_modality(config, name)
         folder = Path(part.runs) / part.name
         if resume and not overwrite and (folder / "metrics.json").is_file():
-            _check_settings(folder, part)
+            check_same_settings(folder, part)
             runs[name] = folder
         else:
             runs[name] = train(part, resume=resume, overwrite=overwrite)
@@ -136,18 +138,6 @@ def ablation_table(ablation: ModalityAblation) -> ReportTable:
         f"Guessing reaches a UAR of {100 / len(scores.recall):.1f} %. Protocol {ablation.protocol}, split "
         f"{ablation.split_fingerprint}, seed {ablation.seed}; {'; '.join(ablation.notes)}.",
     )
-
-
-def _check_settings(run: Path, config: Config) -> None:
-    """A finished run may stand in an ablation only if it was trained as the other cells are."""
-    found = config_differences(load_config([run / "config.yaml"]), config)
-    others = {key: pair for key, pair in found.items() if key not in ("name", "runs") and not key.startswith("roi.")}
-    if others:
-        raise CheckpointError(
-            f"{run}: was trained with other settings: "
-            f"{'; '.join(f'{key} is {ours} there, {wanted} asked for' for key, (ours, wanted) in others.items())}. "
-            "Ask for the same ones, give another name (name=...), or --overwrite it"
-        )
 
 
 def _predict(run: Path, data: RunData, given: str) -> Predictions:

@@ -20,7 +20,7 @@ from avser.roi.report import ReportFigure, ReportSummary, write_report
 from avser.roi.tables import Cell, ReportTable, lag_table, region_table
 from avser.roi.view import ClipView
 from avser.structures import FUSED, MODALITIES, Clip
-from avser.training.run import load_data
+from avser.training.run_data import load_data
 
 
 def report_clip(run: Path, clip: Path, out: Path) -> Path:

@@ -25,14 +25,19 @@ class Backbone(nn.Module):
     how far it was padded: zeros are what the layers see beyond the end of an unpadded clip. (A network that pools over
     the whole plane inside, such as squeeze-and-excite, still sees the padding.)
 
+    Args:
+        num_planes: channels of the input.
+        probe_rows: height of the plane that it is measured with; more than 64 where the layers need it.
+
     Attributes:
         num_channels: of the feature map.
         stride: input columns a step.
         offset: input column at the centre of step 0.
     """
 
-    def __init__(self, layers: nn.Module, *, freeze: bool = False) -> None:
+    def __init__(self, layers: nn.Module, *, freeze: bool = False, num_planes: int = 3, probe_rows: int = 64) -> None:
         super().__init__()
+        self.num_planes = num_planes
         # Channels last is the layout that convolutions are fastest in, on CPU and GPU alike.
         self.layers = layers.requires_grad_(not freeze).to(memory_format=torch.channels_last)
         self.frozen = freeze
@@ -43,7 +48,7 @@ class Backbone(nn.Module):
             if not any(layer.children()):
                 layer.register_forward_hook(self._after_layer)
         self._geometry = {256: (1.0, 0.0)}
-        features = self._probe(64, 256)
+        features = self._probe(probe_rows, 256)
         self.num_channels = features.shape[1]
         self.stride, self.offset = self._geometry[features.shape[-1]]
         self._geometry = {}
@@ -51,7 +56,7 @@ class Backbone(nn.Module):
     def forward(self, planes: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """
         Args:
-            planes: (B, 3, F, T).
+            planes: (B, num_planes, F, T).
             mask: (B, T) bool, real columns first; None when everything is real.
 
         Returns:
@@ -93,7 +98,7 @@ class Backbone(nn.Module):
         """The feature map of an empty plane, with no trace left in BatchNorm's statistics."""
         was_training = self.layers.training
         with torch.no_grad():
-            features = _last(self.layers.eval()(torch.zeros(1, 3, num_rows, num_columns)))
+            features = _last(self.layers.eval()(torch.zeros(1, self.num_planes, num_rows, num_columns)))
         self.layers.train(was_training)
         return features
 
@@ -180,7 +185,16 @@ def hold_time_stride(layers: nn.Module, max_time_stride: int) -> None:
         raise ConfigError(f"this backbone cannot keep its stride in time at {max_time_stride}; take another")
 
 
-def _torchvision_layers(name: str, weights: str, max_stride: int) -> nn.Module:
+def build_image_model(name: str, *, weights: str = "none") -> nn.Module:
+    """A whole network of torchvision by its name there, e.g. "alexnet", with its classifier.
+
+    Args:
+        weights: as for `build_backbone`.
+
+    Raises:
+        ConfigError: unknown name, or ImageNet weights that cannot be downloaded.
+        CheckpointError: a weight file that is missing or does not fit.
+    """
     from torchvision import models
 
     if name not in models.list_models(module=models):
@@ -191,7 +205,12 @@ def _torchvision_layers(name: str, weights: str, max_stride: int) -> nn.Module:
         model.load_state_dict(_download(lambda: enum.DEFAULT.get_state_dict(progress=True, weights_only=True), name))
     elif weights != "none":
         _load_weights(model, Path(weights))
-    stages = model.features if hasattr(model, "features") else _named_until_pool(model)
+    return model
+
+
+def _torchvision_layers(name: str, weights: str, max_stride: int) -> nn.Module:
+    model = build_image_model(name, weights=weights)
+    stages: Any = model.features if hasattr(model, "features") else _named_until_pool(model)
     return nn.Sequential(*_within_stride(stages, max_stride, name))
 
 

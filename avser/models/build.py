@@ -2,40 +2,97 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from torch import nn
+import difflib
+import inspect
+from collections.abc import Sequence
 
 from avser.config import AudioBranchConfig, BackboneConfig, ModelConfig, VideoBranchConfig
 from avser.errors import ConfigError
-from avser.features.spectral import FrequencyWarp, LogMel, SpecAugment
+from avser.features.masking import FrequencyWarp, SpecAugment
+from avser.features.spectral import LogMel
 from avser.models.attention import AttentionPooling
 from avser.models.audio import AudioBranch
 from avser.models.backbones import Backbone, build_backbone
 from avser.models.fusion import FUSIONS
 from avser.models.recognizer import Recognizer
+from avser.models.system import System
+from avser.models.systems import SYSTEMS
 from avser.models.temporal import TEMPORAL
 from avser.models.video import FeatureBranch, VideoBranch
 
 MAX_STEP_S = 0.080
+FACTS = ("num_classes", "emotions", "sample_rate_hz", "modalities", "face_input", "pretrained")
 
 
-def build_model(model: ModelConfig, num_classes: int, *, sample_rate_hz: int, pretrained: bool = True) -> nn.Module:
+def build_model(model: ModelConfig, emotions: Sequence[str], *, sample_rate_hz: int, pretrained: bool = True) -> System:
     """Any system, by name, with the one forward `model(batch: Batch) -> Output`.
 
     Args:
-        pretrained: False skips the ImageNet weights, for a model whose own weights are loaded next.
+        emotions: the label set, in order.
+        pretrained: False skips pretrained weights, for a model whose own weights are loaded next.
 
     Raises:
-        ConfigError: an unknown system, or parts that do not fit each other.
+        ConfigError: an unknown system or option, or parts that do not fit each other.
     """
-    if model.system not in SYSTEMS:
-        raise ConfigError(f"model.system={model.system!r}: known systems are {', '.join(SYSTEMS)}")
-    return SYSTEMS[model.system](model, num_classes, sample_rate_hz, pretrained)
+    known = ("av_roi", *SYSTEMS)
+    if model.system not in known:
+        near = difflib.get_close_matches(model.system, known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ConfigError(f"model.system={model.system!r}: known systems are {', '.join(known)}{hint}")
+    if model.system == "av_roi":
+        return build_av_roi(model, len(emotions), sample_rate_hz, pretrained)
+    return build_published(SYSTEMS[model.system], model, emotions, sample_rate_hz, pretrained)
+
+
+def build_published(
+    system: type[System], model: ModelConfig, emotions: Sequence[str], sample_rate_hz: int, pretrained: bool
+) -> System:
+    """A system of its own class: its options are the keyword arguments of its signature."""
+    parameters = inspect.signature(system).parameters
+    _check_published(system, model, [name for name in parameters if name not in FACTS])
+    facts = {
+        "num_classes": len(emotions),
+        "emotions": list(emotions),
+        "sample_rate_hz": sample_rate_hz,
+        "modalities": tuple(model.modalities),
+        "face_input": model.face_input,
+        "pretrained": pretrained,
+    }
+    try:
+        return system(**{name: facts[name] for name in FACTS if name in parameters}, **model.options)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"model.options of {model.system}: {error}") from error
+
+
+def _check_published(system: type[System], model: ModelConfig, options: list[str]) -> None:
+    """Nothing that a configuration says of a model may be passed over in silence."""
+    name = model.system
+    for key in model.options:
+        if key not in options:
+            near = difflib.get_close_matches(str(key), options, n=1, cutoff=0)
+            raise ConfigError(
+                f"model.options.{key}: {name} has no such option; did you mean {near[0] if near else 'none'!r}? "
+                f"(it has: {', '.join(options) or 'none'})"
+            )
+    plain = ModelConfig()
+    for group in ("audio", "video", "attention", "fusion"):
+        if getattr(model, group) != getattr(plain, group):
+            raise ConfigError(f"model.{group} belongs to av_roi; {name} is configured by model.options alone")
+    if not set(model.modalities) <= set(system.reads):
+        raise ConfigError(f"model.modalities={model.modalities}: {name} reads {' and '.join(system.reads)}")
+    chooses = "modalities" in inspect.signature(system).parameters
+    if not chooses and set(model.modalities) != set(system.reads):
+        raise ConfigError(f"model.modalities={model.modalities}: {name} needs {' and '.join(system.reads)}")
+    if "video" in model.modalities and model.face_input not in system.face_inputs:
+        raise ConfigError(f"model.face_input={model.face_input}: {name} reads {' or '.join(system.face_inputs)}")
 
 
 def build_av_roi(model: ModelConfig, num_classes: int, sample_rate_hz: int, pretrained: bool) -> Recognizer:
     """The reference model (`av_roi`)."""
+    if model.options:
+        raise ConfigError(f"model.options: av_roi has none; see the groups of `avser config show` ({model.options})")
+    if "video" in model.modalities and model.face_input != "crops":
+        raise ConfigError("model.face_input: av_roi reads crops, or features by model.video.num_features")
     widths = {model.audio.dim, model.video.dim} if len(model.modalities) > 1 else {0}
     if len(widths) > 1:
         raise ConfigError(f"model.audio.dim={model.audio.dim} and model.video.dim={model.video.dim} must agree to fuse")
@@ -124,6 +181,3 @@ def _build_cnn(config: BackboneConfig, pretrained: bool) -> Backbone:
         max_time_stride=config.max_time_stride,
         freeze=config.freeze,
     )
-
-
-SYSTEMS: dict[str, Callable[[ModelConfig, int, int, bool], nn.Module]] = {"av_roi": build_av_roi}

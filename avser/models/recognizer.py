@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from torch import nn
 
 from avser.models.fusion import drop_modalities
+from avser.models.system import System
 from avser.structures import Attended, Batch, Output
 
 
-class Recognizer(nn.Module):
+class Recognizer(System):
     """Emotion from voice, face, or both, with the moments that carried it.
 
     Args:
@@ -21,6 +22,9 @@ class Recognizer(nn.Module):
         modality_dropout: share of training clips that lose one modality before the fusion, so that the fused model can
             answer with either alone. The modalities' own verdicts are not touched.
     """
+
+    reads = ("audio", "video")
+    face_inputs = ("crops", "features")
 
     def __init__(
         self,

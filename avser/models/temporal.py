@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from avser.errors import ConfigError
 
@@ -26,11 +25,56 @@ class Recurrent(nn.Module):
 
     def forward(self, sequence: Tensor, mask: Tensor) -> Tensor:
         """(B, T, D) with mask (B, T) -> (B, T, D); holes inside a clip are zero vectors, its padding is not visited."""
-        steps = torch.arange(1, mask.shape[1] + 1, device=mask.device)
-        lengths = (steps * mask).amax(dim=1).clamp(min=1)  # last real step; a clip with none still needs one
-        packed = pack_padded_sequence(sequence, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        hidden, _ = pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=mask.shape[1])
-        return hidden * mask[..., None]
+        return run_recurrent(self.rnn, sequence, mask) * mask[..., None]
+
+
+def run_recurrent(rnn: nn.RNNBase, sequence: Tensor, mask: Tensor) -> Tensor:
+    """What `rnn` gives for packed sequences, without packing them.
+
+    Backwards through a packed sequence costs time with the square of its length on a CPU (21 s instead of 0.3 s for 64
+    clips of 370 steps). Here each direction runs over padded clips; backwards, every clip is turned around within its
+    own length, so that it begins with its last real step.
+
+    Args:
+        rnn: nn.LSTM or nn.GRU with biases, in any number of layers and directions.
+        sequence: (B, T, D), mask: (B, T) bool; what follows a clip's last real step does not reach the steps before.
+
+    Returns:
+        (B, T, H * directions); anything in the padding.
+    """
+    steps = torch.arange(1, mask.shape[1] + 1, device=mask.device)
+    lengths = (steps * mask).amax(dim=1, keepdim=True)  # (B, 1) place after the last real step
+    mirrored = torch.where(steps <= lengths, lengths - steps, steps - 1)  # (B, T)
+    x = sequence
+    for layer in range(rnn.num_layers):
+        hidden = _run_layer(rnn, f"l{layer}", x)
+        if rnn.bidirectional:
+            backwards = _run_layer(rnn, f"l{layer}_reverse", _reorder(x, mirrored))
+            hidden = torch.cat([hidden, _reorder(backwards, mirrored)], dim=2)
+        x = nn.functional.dropout(hidden, rnn.dropout, rnn.training) if layer + 1 < rnn.num_layers else hidden
+    return x
+
+
+def _run_layer(rnn: nn.RNNBase, name: str, x: Tensor) -> Tensor:
+    """One direction of one layer over (B, T, D), from a state of zeros."""
+    weights = [getattr(rnn, f"{kind}_{name}") for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+    state = x.new_zeros(1, len(x), rnn.hidden_size)
+    if isinstance(rnn, nn.LSTM):
+        return torch.lstm(x, (state, state), weights, True, 1, 0.0, rnn.training, False, True)[0]
+    return torch.gru(x, state, weights, True, 1, 0.0, rnn.training, False, True)[0]
+
+
+def _reorder(x: Tensor, places: Tensor) -> Tensor:
+    """(B, T, D) in another order of steps, (B, T)."""
+    return x.gather(1, places[..., None].expand_as(x))
+
+
+class Lstm(Recurrent):
+    """An LSTM whose states have another width than its input."""
+
+    def __init__(self, num_features: int, num_cells: int, *, layers: int = 1, bidirectional: bool = False) -> None:
+        nn.Module.__init__(self)
+        self.rnn = nn.LSTM(num_features, num_cells, layers, batch_first=True, bidirectional=bidirectional)
 
 
 class TemporalConvolution(nn.Module):

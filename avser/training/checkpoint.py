@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from avser.config import Config, config_from_dict
 from avser.errors import CheckpointError, ConfigError
 from avser.models.build import build_model
+from avser.models.system import System
 from avser.version import __version__
 
 FORMAT = "avser-model-1"
@@ -28,8 +29,15 @@ STATE_FILE = "last/state.safetensors"
 
 @dataclass
 class Progress:
-    """How far training has come; saved with the state, so that a resumed run is the same run."""
+    """How far training has come; saved with the state, so that a resumed run is the same run.
 
+    All but history and notes count within a stage.
+
+    Attributes:
+        notes: what the model had to tell when it was made ready (`System.notes`).
+    """
+
+    stage: int = 0
     epoch: int = 0
     step: int = 0
     best_uar: float = -1.0
@@ -37,6 +45,7 @@ class Progress:
     best_epoch: int = -1
     epochs_without_gain: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def save_model(path: Path, model: nn.Module, config: Config, emotions: list[str]) -> None:
@@ -50,7 +59,7 @@ def save_model(path: Path, model: nn.Module, config: Config, emotions: list[str]
     _write(path, {k: v.contiguous() for k, v in model.state_dict().items()}, description)
 
 
-def load_trained(path: Path) -> tuple[nn.Module, Config, list[str]]:
+def load_trained(path: Path) -> tuple[System, Config, list[str]]:
     """Rebuild a model from `model.safetensors`.
 
     Returns:
@@ -63,14 +72,28 @@ def load_trained(path: Path) -> tuple[nn.Module, Config, list[str]]:
     try:
         config = config_from_dict(json.loads(description["config"]))
         emotions = json.loads(description["emotions"])
-        model = build_model(config.model, len(emotions), sample_rate_hz=config.media.sample_rate_hz, pretrained=False)
+        model = build_model(config.model, emotions, sample_rate_hz=config.media.sample_rate_hz, pretrained=False)
         model.load_state_dict(tensors)
+        model.enter_stage(model.num_stages)
     except (KeyError, ValueError, TypeError, ConfigError, RuntimeError) as error:
         raise CheckpointError(
             f"{path}: its description and its weights do not fit this version of avser ({__version__}): "
             f"{str(error)[:300]}"
         ) from error
     return model.eval(), config, emotions
+
+
+def load_weights(path: Path, model: nn.Module) -> None:
+    """Put the weights of a `model.safetensors` into the model that wrote it.
+
+    Raises:
+        CheckpointError: missing, damaged, or of another model.
+    """
+    tensors, _ = _read(path, FORMAT)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: holds the weights of another model: {str(error)[:300]}") from error
 
 
 def save_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, key: str) -> None:
@@ -108,6 +131,16 @@ def check_state(path: Path, key: str) -> None:
             f"{path}: was written under another configuration or split; resume with the same one, or give the run "
             "another name"
         )
+
+
+def read_progress(path: Path) -> Progress:
+    """How far training was when a state was saved.
+
+    Raises:
+        CheckpointError: missing or damaged.
+    """
+    _, description = _read(path, STATE_FORMAT)
+    return Progress(**json.loads(description["progress"]))
 
 
 def load_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, key: str) -> Progress:

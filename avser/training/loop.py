@@ -15,9 +15,8 @@ from avser.config import TrainingConfig
 from avser.data.augment import augment_batch
 from avser.errors import TrainingError
 from avser.evaluation.metrics import unweighted_average_recall
-from avser.structures import Batch
+from avser.structures import Batch, Output
 from avser.training.checkpoint import Progress
-from avser.training.losses import TrainingLoss
 
 
 @dataclass
@@ -58,13 +57,13 @@ def train_epoch(
     model: nn.Module,
     batches: Iterable[Batch],
     optimizer: torch.optim.Optimizer,
-    loss_of: TrainingLoss,
+    loss_of: Callable[[Output, Batch], torch.Tensor],
     accelerator: Accelerator,
     training: TrainingConfig,
     progress: Progress,
     *,
     num_classes: int,
-    total_steps: int,
+    steps_per_epoch: int,
     seed: int,
     on_step: Callable[[], None] = lambda: None,
 ) -> float:
@@ -75,7 +74,7 @@ def train_epoch(
     total, count = 0.0, 0
     for batch in batches:
         batch = augment_batch(batch.to(accelerator.device), training.augment, num_classes, generator)
-        factor = learning_rate_factor(progress.step, total_steps, training.warmup_share)
+        factor = learning_rate_factor(progress.step, steps_per_epoch, training)
         for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
             group["lr"] = factor * rate
         with accelerator.autocast():
@@ -111,11 +110,16 @@ def evaluate(model: nn.Module, batches: Iterable[Batch], accelerator: Accelerato
     )
 
 
-def learning_rate_factor(step: int, total_steps: int, warmup_share: float) -> float:
-    """Linear warm-up from 0, then half a cosine down to 0."""
-    warmup = max(1, round(warmup_share * total_steps))
+def learning_rate_factor(step: int, steps_per_epoch: int, training: TrainingConfig) -> float:
+    """Linear warm-up from 0, then half a cosine down to 0, a constant rate, or one that decays from epoch to epoch."""
+    total_steps = training.epochs * steps_per_epoch
+    warmup = max(1, round(training.warmup_share * total_steps))
     if step < warmup:
         return (step + 1) / warmup
+    if training.schedule == "constant":
+        return 1.0
+    if training.schedule == "exponential":
+        return training.decay ** ((step - warmup) // steps_per_epoch)
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total_steps - warmup)))
 
 

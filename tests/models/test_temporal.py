@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from avser.errors import ConfigError
-from avser.models.temporal import TEMPORAL
+from avser.models.temporal import TEMPORAL, run_recurrent
 
 
 def build(kind, **settings):
@@ -54,3 +55,29 @@ def test_a_unidirectional_rnn_does_not_see_the_future():
 def test_an_odd_width_cannot_be_halved():
     with pytest.raises(ConfigError, match="must be even"):
         build("lstm", dim=7)
+
+
+@pytest.mark.parametrize("kind", [torch.nn.LSTM, torch.nn.GRU])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_runs_without_packing_equal_packed_ones(kind, bidirectional):
+    torch.manual_seed(0)
+    rnn = kind(5, 4, 2, batch_first=True, bidirectional=bidirectional, dropout=0.5).eval()
+    mask = torch.arange(9) < torch.tensor([9, 4, 1, 6])[:, None]
+    mask[0, 3] = False  # a hole
+    x = (torch.randn(4, 9, 5) * mask[..., None]).requires_grad_()
+    packed = pack_padded_sequence(x, torch.tensor([9, 4, 1, 6]), batch_first=True, enforce_sorted=False)
+    theirs, _ = pad_packed_sequence(rnn(packed)[0], batch_first=True)
+    ours = run_recurrent(rnn, x, mask)
+    real = torch.arange(9) < torch.tensor([9, 4, 1, 6])[:, None]
+    torch.testing.assert_close(ours[real], theirs[real])
+    weights = torch.randn(theirs.shape) * real[..., None]
+    gradients = [torch.autograd.grad((states * weights).sum(), [x, *rnn.parameters()]) for states in (ours, theirs)]
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_layers_drop_out_in_training_alone():
+    rnn = torch.nn.LSTM(5, 4, 2, batch_first=True, dropout=0.9)
+    x, mask = torch.randn(1, 6, 5), torch.ones(1, 6, dtype=torch.bool)
+    assert not torch.allclose(run_recurrent(rnn.train(), x, mask), run_recurrent(rnn, x, mask))
+    torch.testing.assert_close(run_recurrent(rnn.eval(), x, mask), rnn(x)[0])

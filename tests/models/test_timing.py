@@ -37,7 +37,7 @@ def branches(temporal):
             "model.audio.layers=1",
         ]
     )
-    return build_model(config.model, 3, sample_rate_hz=16000).branches
+    return build_model(config.model, list("abc"), sample_rate_hz=16000).branches
 
 
 @pytest.mark.parametrize(("modality", "step_s"), [("audio", 0.04), ("video", 1 / 15)])

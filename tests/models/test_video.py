@@ -49,7 +49,7 @@ def build(*overrides: str) -> torch.nn.Module:
     torch.manual_seed(0)
     small = ["model.video.num_features=3", "model.video.dim=16", "model.attention.hidden=8"]
     config = load_config(["model.modalities=[video]", *small, *overrides])
-    return build_model(config.model, 4, sample_rate_hz=16000)
+    return build_model(config.model, list("abcd"), sample_rate_hz=16000)
 
 
 @pytest.mark.parametrize("temporal", ["gru", "tcn", "none"])

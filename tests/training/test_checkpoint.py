@@ -22,7 +22,7 @@ EMOTIONS = ["anger", "fear", "sadness"]
 
 
 def build():
-    return build_model(CONFIG.model, 3, sample_rate_hz=16000)
+    return build_model(CONFIG.model, EMOTIONS, sample_rate_hz=16000)
 
 
 def test_the_model_file_alone_rebuilds_the_model(tmp_path):

@@ -5,12 +5,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from avser.config import TrainingConfig
 from avser.training.checkpoint import Progress
 from avser.training.loop import Predictions, learning_rate_factor, note_validation
 
 
 def test_the_rate_warms_up_and_falls_to_zero():
-    factors = [learning_rate_factor(step, 100, 0.1) for step in range(101)]
+    training = TrainingConfig(epochs=10, warmup_share=0.1)
+    factors = [learning_rate_factor(step, 10, training) for step in range(101)]
     assert factors[0] == pytest.approx(0.1)
     assert max(factors) == factors[9] == 1.0
     assert factors[55] == pytest.approx(0.5)
@@ -41,3 +43,10 @@ def test_predictions_know_their_probabilities():
     assert found.uar == 0.75
     np.testing.assert_allclose(found.probabilities.sum(axis=1), 1)
     assert found.cross_entropy == pytest.approx(-(3 * np.log(1 / (1 + np.exp(-2))) + np.log(1 / (1 + np.exp(2)))) / 4)
+
+
+def test_other_schedules_hold_or_decay_from_epoch_to_epoch():
+    constant = TrainingConfig(epochs=10, warmup_share=0.0, schedule="constant")
+    assert [learning_rate_factor(step, 10, constant) for step in (5, 50, 99)] == [1, 1, 1]
+    decaying = TrainingConfig(epochs=10, warmup_share=0.0, schedule="exponential", decay=0.5)
+    assert [learning_rate_factor(step, 10, decaying) for step in (5, 11, 25)] == [1, 0.5, 0.25]

@@ -1,10 +1,12 @@
 """Losses by hand, and with modalities missing."""
 
+import math
+
 import pytest
 import torch
 
 from avser.structures import Attended, Batch, Output
-from avser.training.losses import TrainingLoss, balanced_class_weights, relative_entropy
+from avser.training.losses import TrainingLoss, balanced_class_weights, focal_loss, relative_entropy
 
 
 def attended(logits, mask, weights=None):
@@ -69,3 +71,28 @@ def test_balanced_weights_by_hand():
 def test_no_labels_is_an_error():
     with pytest.raises(ValueError, match="needs labels"):
         TrainingLoss()(Output(torch.tensor(LOGITS), {}), Batch(["a", "b"]))
+
+
+def test_focal_loss_by_hand():
+    logits = torch.log(torch.tensor([[0.9, 0.1], [0.4, 0.6]]))
+    labels = torch.tensor([0, 0])
+    expected = (0.1**2 * -math.log(0.9) + 0.6**2 * -math.log(0.4)) / 2
+    assert focal_loss(logits, labels, 2.0).item() == pytest.approx(expected, rel=1e-5)
+    soft = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    assert focal_loss(logits, soft, 2.0).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_focal_loss_without_focus_is_the_cross_entropy():
+    logits, labels = torch.randn(6, 3), torch.tensor([0, 1, 2, 0, 0, 1])
+    weights = torch.tensor([0.5, 1.0, 2.0])
+    ours = focal_loss(logits, labels, 0.0, weights, 0.1)
+    theirs = torch.nn.functional.cross_entropy(logits, labels, weight=weights, label_smoothing=0.1)
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_rows_count_for_the_clip_that_owns_them():
+    batch = Batch(["a", "b"], labels=torch.tensor([2, 0]))
+    logits, owner = torch.randn(3, 3), torch.tensor([0, 0, 1])
+    expected = torch.nn.functional.cross_entropy(logits, torch.tensor([2, 2, 0]))
+    torch.testing.assert_close(TrainingLoss().cross_entropy(logits, batch, owner), expected)
+    assert TrainingLoss().cross_entropy(logits[:0], batch, owner[:0]) == 0

@@ -14,8 +14,10 @@ from avser.data.cache import build_cache
 from avser.data.manifest import read_manifest, write_manifest
 from avser.errors import CacheError, CheckpointError, ConfigError, ManifestError, SplitError, TrainingError
 from avser.inference import load_model, predict
+from avser.training import fit as fit_module
 from avser.training import run as run_module
-from avser.training.run import evaluate_run, load_data, train
+from avser.training.run import evaluate_run, train
+from avser.training.run_data import load_data
 
 
 def test_a_run_leaves_everything_and_evaluates_to_the_same_numbers(tiny_config):
@@ -51,7 +53,7 @@ class InterruptedRunError(Exception):
 
 def test_an_interrupted_run_resumes_exactly(tiny_config, monkeypatch):
     whole = train(tiny_config("name=whole", "training.epochs=3", "model.fusion.modality_dropout=0.3"))
-    evaluate, calls = run_module.evaluate, []
+    evaluate, calls = fit_module.evaluate, []
 
     def stop_in_the_second_epoch(*args):
         calls.append(1)
@@ -60,7 +62,7 @@ def test_an_interrupted_run_resumes_exactly(tiny_config, monkeypatch):
         return evaluate(*args)
 
     config = tiny_config("name=broken", "training.epochs=3", "model.fusion.modality_dropout=0.3")
-    monkeypatch.setattr(run_module, "evaluate", stop_in_the_second_epoch)
+    monkeypatch.setattr(fit_module, "evaluate", stop_in_the_second_epoch)
     with pytest.raises(InterruptedRunError):
         train(config)
     monkeypatch.undo()
@@ -121,7 +123,7 @@ def test_shared_speakers_are_refused_unless_asked_for(tiny_config, tiny_corpus, 
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tiny_config, monkeypatch):
-    monkeypatch.setattr(run_module.TrainingLoss, "forward", lambda *_: torch.tensor(float("nan")))
+    monkeypatch.setattr(fit_module.TrainingLoss, "forward", lambda *_: torch.tensor(float("nan")))
     with pytest.raises(TrainingError, match="learning_rate"):
         train(tiny_config("name=nan"))
     shutil.rmtree(tiny_config("name=nan").runs)

@@ -1,0 +1,187 @@
+"""Fitting a model: its stages one after the other, each until the validation UAR stops rising."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as ProgressBar
+from torch import nn
+
+from avser.config import Config, TrainingConfig
+from avser.data.splits import Split
+from avser.models.system import System
+from avser.structures import Batch
+from avser.training.checkpoint import (
+    MODEL_FILE,
+    STATE_FILE,
+    Progress,
+    load_state,
+    load_weights,
+    read_progress,
+    save_model,
+    save_state,
+)
+from avser.training.loop import evaluate, note_validation, train_epoch
+from avser.training.losses import TrainingLoss, balanced_class_weights
+from avser.training.run_data import RunData
+
+CONSOLE = Console(stderr=True)
+
+
+def fit(model: System, data: RunData, config: Config, folder: Path, accelerator: Accelerator) -> Progress:
+    """Train every stage of a system; the best model and the last state are on disk at every moment."""
+    key, resumed = state_key(config, data.split), (folder / STATE_FILE).is_file()
+    model.to(accelerator.device)
+    if resumed:
+        progress = read_progress(folder / STATE_FILE)
+    else:
+        model.eval().prepare(_on_device(data.batches("train", config.training), accelerator))
+        progress = Progress(notes=model.notes)
+    data.notes += progress.notes
+    for note in progress.notes:
+        CONSOLE.print(note, style="dim", markup=False)
+    prepared = accelerator.prepare(model)
+    accelerator.init_trackers("log")
+    while True:
+        model.enter_stage(progress.stage)
+        model.zero_grad(set_to_none=True)  # gradients of parts that are frozen now would count when norms are clipped
+        optimizer = accelerator.prepare(build_optimizer(model, config.training))
+        if resumed:
+            progress, resumed = load_state(folder / STATE_FILE, model, optimizer, key), False
+        _fit_stage(prepared, model, data, config, folder, accelerator, optimizer, progress)
+        if progress.stage + 1 >= model.num_stages:
+            break
+        load_weights(folder / MODEL_FILE, model)
+        progress = Progress(stage=progress.stage + 1, history=progress.history, notes=progress.notes)
+    if model.num_stages > 1:
+        load_weights(folder / MODEL_FILE, model)
+        model.enter_stage(model.num_stages)
+        save_model(folder / MODEL_FILE, model, config, data.emotions)
+    accelerator.end_training()
+    return progress
+
+
+def _fit_stage(
+    prepared: nn.Module,
+    model: System,
+    data: RunData,
+    config: Config,
+    folder: Path,
+    accelerator: Accelerator,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+) -> None:
+    """Train until the validation UAR stops rising; `model` is `prepared` without accelerate's wrapping."""
+    training, train_labels = config.training, data.labels("train")
+    criterion = build_criterion(training, train_labels, len(data.emotions)).to(accelerator.device)
+    clips = model.stage_clips(train_labels, progress.stage, config.seed)
+    steps_per_epoch = len(data.batches("train", training, shuffle_seed=0, clips=clips))
+    stages = f" stage {progress.stage + 1}/{model.num_stages}" if model.num_stages > 1 else ""
+    with _progress_bar(training.epochs, steps_per_epoch, progress, config.name + stages) as show:
+        while progress.epoch < training.epochs and progress.epochs_without_gain < training.patience:
+            epoch_seed = 1_000_003 * config.seed + 1009 * progress.stage + progress.epoch
+            model.begin_epoch(progress.epoch, training.epochs)
+            loss = train_epoch(
+                prepared,
+                data.batches("train", training, shuffle_seed=epoch_seed, clips=clips),
+                optimizer,
+                partial(model.training_loss, criterion=criterion),
+                accelerator,
+                training,
+                progress,
+                num_classes=len(data.emotions),
+                steps_per_epoch=steps_per_epoch,
+                seed=epoch_seed,
+                on_step=lambda: show(progress),
+            )
+            model.eval().fit_readout(_on_device(data.batches("train", training, clips=clips), accelerator))
+            validation = evaluate(prepared, data.batches("val", training), accelerator)
+            if note_validation(progress, loss, validation):
+                save_model(folder / MODEL_FILE, model, config, data.emotions)
+            save_state(folder / STATE_FILE, model, optimizer, progress, state_key(config, data.split))
+            accelerator.log(progress.history[-1], step=len(progress.history))
+            show(progress)
+            if not CONSOLE.is_terminal:  # a log file shows no bar
+                CONSOLE.print(_epoch_line(progress) + stages, markup=False)
+
+
+def build_criterion(training: TrainingConfig, labels: Sequence[int], num_classes: int) -> TrainingLoss:
+    """The loss of the verdict, with class weights counted on the training clips."""
+    known = [label for label in labels if label >= 0]
+    return TrainingLoss(
+        class_weights=balanced_class_weights(known, num_classes) if training.class_weights == "balanced" else None,
+        label_smoothing=training.label_smoothing,
+        focal_gamma=training.focal_gamma if training.loss == "focal" else 0.0,
+        unimodal=training.unimodal_loss,
+        attention_entropy=training.attention_entropy,
+    )
+
+
+def _on_device(batches: Iterable[Batch], accelerator: Accelerator) -> Iterator[Batch]:
+    """Batches for what is counted or solved for rather than trained."""
+    with torch.no_grad():
+        for batch in batches:
+            yield batch.to(accelerator.device)
+
+
+def _epoch_line(progress: Progress) -> str:
+    last = progress.history[-1]
+    return f"epoch {progress.epoch}: loss {last['train_loss']:.3f}, val UAR {last['val_uar']:.1f}"
+
+
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adamw": torch.optim.AdamW,
+    "adam": torch.optim.Adam,
+    "sgd": partial(torch.optim.SGD, momentum=0.9),
+}
+
+
+def build_optimizer(model: nn.Module, training: TrainingConfig) -> torch.optim.Optimizer:
+    """Pretrained CNNs may learn at a lower rate, and vectors (biases, norms) do not decay."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault((".backbone." in f".{name}", parameter.ndim < 2), []).append(parameter)
+    return OPTIMIZERS[training.optimizer](
+        [
+            {
+                "params": parameters,
+                "base_rate": training.learning_rate * (training.backbone_rate if is_backbone else 1.0),
+                "weight_decay": 0.0 if is_vector else training.weight_decay,
+            }
+            for (is_backbone, is_vector), parameters in groups.items()
+        ],
+        lr=training.learning_rate,
+    )
+
+
+def state_key(config: Config, split: Split) -> str:
+    """What a saved state belongs to: everything in the configuration that the weights depend on, and the split."""
+    relevant = {k: v for k, v in asdict(config).items() if k not in ("name", "runs", "roi")}
+    return hashlib.sha256(json.dumps([relevant, split.fingerprint()], sort_keys=True).encode()).hexdigest()[:16]
+
+
+@contextmanager
+def _progress_bar(
+    epochs: int, steps_per_epoch: int, progress: Progress, name: str
+) -> Iterator[Callable[[Progress], None]]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with ProgressBar(*columns, console=CONSOLE) as bar:
+        task = bar.add_task(name, total=epochs * steps_per_epoch, completed=progress.step)
+
+        def show(now: Progress) -> None:
+            epoch = min(now.step // steps_per_epoch + 1, epochs)
+            best = f"  best val UAR {100 * now.best_uar:.1f} (epoch {now.best_epoch + 1})" if now.epoch else ""
+            bar.update(task, completed=now.step, description=f"{name}  epoch {epoch}/{epochs}{best}")
+
+        yield show
