@@ -1,0 +1,327 @@
+"""A CNN under area attention: every small rectangle of the feature map is something to attend to (Xu et al. 2021).
+
+M. Xu, F. Zhang, X. Cui, W. Zhang: "Speech emotion recognition with multiscale area attention and data augmentation",
+ICASSP 2021, arXiv 2102.01813. Sizes, front end, segments and augmentation are from the authors' code
+(github.com/lessonxmk/Optimized_attention_for_SER), whose area attention is tensor2tensor's (Li et al. 2019).
+
+The paper describes areas over time and frequency. In the released code areas are runs along time alone, for the library
+takes each row of frequency as a head of its own; `mode` chooses. There, dropout also stays on while testing, clips of
+at most 2 s are left out, and the end of a clip that fills no segment is not heard; none of that is repeated here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from avser.features.perturb import vtlp_warp
+from avser.features.spectral import LogMel
+from avser.models.segments import Segments, cut_segments, mean_of_clips, mean_over_overlaps
+from avser.models.system import Criterion, System
+from avser.models.systems.light_sernet import init_like_keras
+from avser.structures import Attended, Batch, Output
+
+HIDDEN = -1e30  # score of a masked cell: no area that holds one gets any weight
+MODES = ("2d", "released")
+
+
+class MacnnArea(System):
+    """Segments of 2 s -> log-mels -> CNN -> area attention -> one dense layer -> mean over the segments.
+
+    A clip's verdict is the logarithm of its segments' mean probabilities. What each moment says is read off one step
+    earlier, where it is exact: given the attention, a segment's logits are a sum over the cells of its feature map.
+    `weights` are each cell's part in all that attention gathers, averaged over segments; `step_logits` add up to the
+    mean of the segments' logits, which is `Attended.logits`. Cells beyond a clip's end get no attention (our choice).
+
+    Args:
+        mode: "2d" for areas over time and frequency, "released" for runs along time in each row (see above).
+        max_height, max_width: largest area, in cells along frequency and time.
+        value: what an area passes on, the "sum" (authors' code) or the "mean" of its cells; its key is their mean.
+            The authors' code knows more keys (maximum, a sample) and the maximum as a value; they are not offered.
+        attention_dropout: of the weights of areas, while training.
+        segment_s, train_hop_s, hop_s: length of a segment, and from one to the next in training and otherwise.
+        num_mels, window_s, spacing_s, log_floor: of the log10 mel spectrogram; the floor is our choice.
+        branch_channels, channels: of the two parallel convolutions and of the four that follow.
+        vtlp_replicas: copies of each training clip an epoch with another vocal tract length; the authors made up to 7
+            beforehand, here each is drawn anew, from `vtlp_range`.
+        chunk: segments whose attention is in memory at once; changes no result.
+        norm_momentum: of BatchNorm, in PyTorch's sense; Keras calls 0.01 a momentum of 0.99.
+
+    Raises:
+        ValueError: a mode or value that is not one of these, or areas larger than the map.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        sample_rate_hz: int = 16000,
+        *,
+        mode: str = "2d",
+        max_height: int = 3,
+        max_width: int = 3,
+        value: str = "sum",
+        attention_dropout: float = 0.5,
+        segment_s: float = 2.0,
+        train_hop_s: float = 1.0,
+        hop_s: float = 0.4,
+        num_mels: int = 128,
+        window_s: float = 0.050,
+        spacing_s: float = 0.025,
+        log_floor: float = 1e-10,
+        branch_channels: int = 16,
+        channels: tuple[int, int, int, int] = (32, 48, 64, 80),
+        vtlp_replicas: int = 0,
+        vtlp_range: tuple[float, float] = (0.8, 1.2),
+        chunk: int = 4,
+        norm_momentum: float = 0.01,
+    ) -> None:
+        super().__init__()
+        if mode not in MODES or value not in ("sum", "mean"):
+            raise ValueError(f"mode={mode!r}, value={value!r}; take 2d or released, and sum or mean")
+        self.log_mel = LogMel(
+            sample_rate_hz=sample_rate_hz,
+            num_mels=num_mels,
+            window_s=window_s,
+            hop_s=spacing_s,
+            min_hz=0.0,
+            max_hz=sample_rate_hz / 2,
+            mel_scale="slaney",
+            log="log10",
+            log_floor=log_floor,
+            fft_length=round(window_s * sample_rate_hz),
+            normalize="none",
+            num_channels=1,
+        )
+        self.sample_rate_hz = sample_rate_hz
+        self.samples_per_step = 4 * self.log_mel.hop_length  # two poolings by two
+        self.step_s = self.samples_per_step / sample_rate_hz
+        self.offset_s = 1.5 * self.log_mel.hop_s
+        self.num_steps, self.train_hop, self.hop = (
+            max(1, round(seconds / self.step_s)) for seconds in (segment_s, train_hop_s, hop_s)
+        )
+        self.cnn = MapCnn(branch_channels, channels, norm_momentum)
+        self.num_rows = 2 * num_mels // 4
+        self.heads = self.num_rows if mode == "released" else 1
+        self.max_area = (1 if mode == "released" else max_height, max_width)
+        if self.max_area[0] > self.num_rows or max_width > self.num_steps:
+            raise ValueError(f"areas of {max_height} x {max_width} in a map of {self.num_rows} x {self.num_steps}")
+        self.value, self.attention_dropout, self.chunk = value, attention_dropout, chunk
+        self.head = nn.Linear(self.num_rows * self.num_steps * channels[-1], num_classes)
+        self.vtlp_replicas, self.vtlp_range = vtlp_replicas, vtlp_range
+        init_like_keras(self)
+
+    def forward(self, batch: Batch) -> Output:
+        """
+        Raises:
+            ValueError: the batch has no voice.
+        """
+        if batch.waveform is None or batch.waveform_mask is None:
+            raise ValueError("macnn_area needs the voice; this batch has no waveform")
+        segments, num_samples = self.cut(batch.waveform, batch.waveform_mask), batch.waveform_mask.sum(dim=1)
+        cells = self.cnn(self.pictures(segments, len(batch))).permute(0, 2, 3, 1)  # (S, H, W, D)
+        segments.mask = self.real_steps(segments, num_samples)
+        gathered, evidence = self.attend(cells, segments.mask)  # (S, H, W), (S, W, C)
+        segment_logits = evidence.sum(dim=1) + self.head.bias
+        probabilities = mean_of_clips(segment_logits.softmax(dim=1), segments.owner, len(batch))
+        attended = self.on_the_clips_axis(cells, gathered, evidence, segment_logits, segments, len(batch))
+        extra = {"segment_logits": segment_logits, "owner": segments.owner}
+        return Output(probabilities.clamp(min=1e-12).log(), {"audio": attended}, extra)
+
+    def training_loss(self, output: Output, batch: Batch, criterion: Criterion) -> Tensor:
+        """Every segment has the emotion of its clip."""
+        return criterion.cross_entropy(output.extra["segment_logits"], batch, output.extra["owner"])
+
+    def stage_clips(self, labels: Sequence[int], stage: int, seed: int) -> list[int] | None:
+        """Each clip once as it is and `vtlp_replicas` times warped, on average."""
+        return list(range(len(labels))) * (1 + self.vtlp_replicas) if self.vtlp_replicas else None
+
+    def cut(self, waveform: Tensor, mask: Tensor) -> Segments:
+        """Segments of whole steps, so that what they say falls on one grid: values (S, samples a step, W)."""
+        short = -waveform.shape[1] % self.samples_per_step
+        waveform, mask = nn.functional.pad(waveform * mask, (0, short)), nn.functional.pad(mask, (0, short))
+        steps = waveform.unflatten(1, (-1, self.samples_per_step)).transpose(1, 2)
+        begun = mask.unflatten(1, (-1, self.samples_per_step)).any(dim=2)
+        return cut_segments(steps, begun, self.num_steps, self.train_hop if self.training else self.hop)
+
+    def pictures(self, segments: Segments, num_clips: int) -> Tensor:
+        """(S, 1, F, T) log-mels of each segment by itself, under another vocal tract while training if so asked."""
+        waveform = segments.values.transpose(1, 2).flatten(1)
+        # One more sample gives librosa's last frame, centred where the segment ends.
+        waveform = nn.functional.pad(waveform, (0, 1))
+        real = torch.ones_like(waveform, dtype=torch.bool)
+        if not (self.training and self.vtlp_replicas):
+            return self.log_mel.log_mel(waveform, real)[:, None]
+        low, high = self.vtlp_range
+        factor = low + (high - low) * torch.rand(num_clips, device=waveform.device)
+        warped = torch.rand(num_clips, device=waveform.device) * (1 + self.vtlp_replicas) >= 1
+        factor = torch.where(warped, factor, 1.0)[segments.owner]
+        power = self.log_mel.frames(waveform, real).abs().square().transpose(1, 2)
+        power = vtlp_warp(power, factor, sample_rate_hz=self.sample_rate_hz)
+        return torch.log10(self.log_mel.filters.T @ power + self.log_mel.log_floor)[:, None]
+
+    def real_steps(self, segments: Segments, num_samples: Tensor) -> Tensor:
+        """(S, W) whether the centre of a step lies inside its clip; the first step always does."""
+        step = segments.start[:, None] + torch.arange(self.num_steps, device=segments.start.device)
+        centre = (step * self.step_s + self.offset_s) * self.sample_rate_hz
+        length = num_samples[segments.owner][:, None]
+        return ((centre < length) | (step == 0)) & (length > 0)
+
+    def attend(self, cells: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Chunk by chunk; scores of all cells against all areas would not fit into memory at once, so the backward pass
+        computes them again.
+
+        Args:
+            cells: (S, H, W, D), mask: (S, W).
+
+        Returns:
+            (S, H, W) how much of each cell attention gathers, and (S, W, C) what that adds to the segment's logits.
+        """
+        parts = []
+        for some, real in zip(cells.split(self.chunk), mask.split(self.chunk), strict=True):
+            if torch.is_grad_enabled():
+                parts.append(checkpoint(self._attend_chunk, some, real, use_reentrant=False))
+            else:
+                parts.append(self._attend_chunk(some, real))
+        gathered, evidence = zip(*parts, strict=True)
+        return torch.cat(gathered), torch.cat(evidence)
+
+    def _attend_chunk(self, cells: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        cells = cells.unflatten(1, (self.heads, -1))  # (S, G, H, W, D), attention within each of the G heads
+        queries = cells.flatten(2, 3)  # (S, G, Q, D)
+        scores = torch.einsum("sghwd,sgqd->sghwq", cells, queries).float()
+        scores = scores.masked_fill(~mask[:, None, None, :, None], HIDDEN)
+        dropout = self.attention_dropout if self.training else 0.0
+        shares = area_shares(scores, *self.max_area, value=self.value, dropout=dropout)
+        asked = mask[:, None, None, :].expand(-1, self.heads, cells.shape[2], -1).flatten(2)  # (S, G, Q)
+        shares = shares * asked[:, :, None, None]
+        # Not summed over the columns w yet: what each of them sends to each query.
+        sent = torch.einsum("sghwq,sghwd->swgqd", shares, cells)
+        evidence = sent.flatten(2) @ self.head.weight.T
+        return shares.sum(dim=-1).flatten(1, 2), evidence
+
+    def on_the_clips_axis(
+        self,
+        cells: Tensor,
+        gathered: Tensor,
+        evidence: Tensor,
+        segment_logits: Tensor,
+        segments: Segments,
+        num_clips: int,
+    ) -> Attended:
+        """The map's two halves, one of each parallel convolution, are laid on each other: 32 bands from low to high."""
+        owner, start = segments.owner, segments.start
+        total = gathered.sum(dim=(1, 2), keepdim=True).clamp(min=1e-12)
+        bands = (gathered / total).unflatten(1, (2, -1)).sum(dim=1)  # (S, F, W)
+        by_cell, mask = mean_over_overlaps(bands.transpose(1, 2), segments.mask, owner, start, num_clips)
+        sequence, _ = mean_over_overlaps(cells.mean(dim=1), segments.mask, owner, start, num_clips)
+        spoken, _ = mean_over_overlaps(evidence, segments.mask, owner, start, num_clips)
+        # From the mean over the segments at a step to the sum over them, and then the mean over the clip's segments.
+        held = segments_at(segments, num_clips, mask.shape[1])
+        per_clip = torch.bincount(owner, minlength=num_clips).clamp(min=1)[:, None]
+        share = (held / per_clip)[..., None].to(spoken.dtype)
+        area_map, contribution = by_cell * share, spoken * share
+        weights = area_map.sum(dim=2)  # (B, T)
+        step_logits = contribution / weights.clamp(min=1e-12)[..., None] + self.head.bias
+        times = torch.arange(mask.shape[1], device=mask.device) * self.step_s + self.offset_s
+        return Attended(
+            sequence=sequence,
+            weights=weights,
+            step_logits=step_logits * mask[..., None],
+            times=times.expand(mask.shape),
+            mask=mask,
+            pooled=torch.einsum("bt,btd->bd", weights, sequence),
+            logits=mean_of_clips(segment_logits, owner, num_clips),
+            map=area_map.transpose(1, 2),
+        )
+
+
+class MapCnn(nn.Module):
+    """Two convolutions, one long in frequency and one long in time, stacked along frequency, and four more."""
+
+    def __init__(self, branch_channels: int, channels: tuple[int, int, int, int], norm_momentum: float) -> None:
+        super().__init__()
+
+        def block(num_in: int, num_out: int, kernel: tuple[int, int], pool: bool = False) -> nn.Sequential:
+            norm = nn.BatchNorm2d(num_out, eps=1e-3, momentum=norm_momentum)  # Keras' defaults
+            rows, columns = kernel  # an even kernel reaches one cell further behind, as in TensorFlow
+            edge = nn.ZeroPad2d(((columns - 1) // 2, columns // 2, (rows - 1) // 2, rows // 2))
+            layers = [edge, nn.Conv2d(num_in, num_out, kernel), norm, nn.ReLU()]
+            return nn.Sequential(*layers, *[nn.MaxPool2d(2)] * pool)
+
+        first, second, third, fourth = channels
+        self.tall, self.wide = block(1, branch_channels, (10, 2)), block(1, branch_channels, (2, 8))
+        self.deeper = nn.Sequential(
+            block(branch_channels, first, (3, 3), pool=True),
+            block(first, second, (3, 3), pool=True),
+            block(second, third, (3, 3)),
+            block(third, fourth, (3, 3)),
+        )
+
+    def forward(self, planes: Tensor) -> Tensor:
+        """(S, 1, F, T) -> (S, D, F / 2, T / 4)"""
+        return self.deeper(torch.cat([self.tall(planes), self.wide(planes)], dim=2))
+
+
+def num_areas(height: int, width: int, max_height: int, max_width: int) -> int:
+    """How many rectangles of up to max_height x max_width cells a map holds."""
+    rows, columns = (
+        sum(size - extent + 1 for extent in range(1, largest + 1))
+        for size, largest in ((height, max_height), (width, max_width))
+    )
+    return rows * columns
+
+
+def area_shares(scores: Tensor, max_height: int, max_width: int, *, value: str = "sum", dropout: float = 0.0) -> Tensor:
+    """Attention over all rectangles of a map, told as how much of each cell every query gets.
+
+    A query's score of an area is its product with the mean of the area's cells, hence the mean of its scores of them.
+    So the areas' scores are box averages of the cells', one softmax runs over all sizes, and what a cell passes on is
+    summed over the areas that hold it: no area is ever written out, and the result is a map of cells again.
+
+    Args:
+        scores: (..., H, W, Q) products of each cell with each query; about -1e30 hides a cell.
+        value: an area passes on the "sum" of its cells, or their "mean".
+        dropout: chance that an area is left out for a query.
+
+    Returns:
+        (..., H, W, Q): attention's answer to query q is sum over cells of share * cell.
+    """
+    height, width = scores.shape[-3:-1]
+    scores = scores - scores.detach().amax(dim=(-3, -2), keepdim=True)
+    shares, total = torch.zeros_like(scores), torch.zeros_like(scores[..., :1, :1, :])
+    rows = scores
+    for h in range(1, max_height + 1):
+        if h > 1:  # sums over h rows, from those over h - 1
+            rows = rows.narrow(-3, 0, height - h + 1) + scores.narrow(-3, h - 1, height - h + 1)
+        in_rows, box = torch.zeros_like(rows), rows
+        for w in range(1, max_width + 1):
+            if w > 1:
+                box = box.narrow(-2, 0, width - w + 1) + rows.narrow(-2, w - 1, width - w + 1)
+            power = torch.exp(box / (h * w))
+            total = total + power.sum(dim=(-3, -2), keepdim=True)
+            passed = drop_some(power, dropout) if dropout else power
+            if value == "mean":
+                passed = passed / (h * w)
+            for column in range(w):
+                in_rows.narrow(-2, column, width - w + 1).add_(passed)
+        for row in range(h):
+            shares.narrow(-3, row, height - h + 1).add_(in_rows)
+    return shares / total
+
+
+def drop_some(values: Tensor, chance: float) -> Tensor:
+    """Dropout with a chance in 256ths, from random bytes: a number drawn for each area would take most of the time."""
+    words = torch.empty(-(-values.numel() // 8), dtype=torch.int64, device=values.device).random_(-(2**63), None)
+    threshold = round(256 * chance)
+    kept = words.view(torch.uint8)[: values.numel()].view(values.shape) >= threshold
+    return values * kept * (256 / (256 - threshold))
+
+
+def segments_at(segments: Segments, num_clips: int, num_steps: int) -> Tensor:
+    """(B, T) how many segments hold each step of their clips."""
+    place = segments.start[:, None] + torch.arange(segments.mask.shape[1], device=segments.start.device)
+    flat = (segments.owner[:, None] * num_steps + place)[segments.mask]
+    return torch.bincount(flat, minlength=num_clips * num_steps).view(num_clips, num_steps)
