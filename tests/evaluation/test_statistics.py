@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from avser.evaluation.statistics import Interval, clustered_interval, paired_difference
+from avser.evaluation.statistics import Interval, clustered_interval, paired_difference, paired_permutation
 
 
 def test_clustering_widens_the_interval_when_speakers_differ():
@@ -60,6 +60,31 @@ def test_no_difference_gives_a_large_p_value():
     assert p_value == 1.0
 
 
+def test_swapping_speakers_counts_every_way_where_they_are_few():
+    a, b = np.array([3.0, 2.0, 1.0]), np.zeros(3)
+    # Of the eight ways to sign 3, 2, 1 only +++ and --- sum to 6 or more.
+    assert paired_permutation(a, b, ["x", "y", "z"]) == 2 / 8
+    # Clips of one speaker are swapped together.
+    assert paired_permutation(np.repeat(a, 4), np.repeat(b, 4), list("xxxxyyyyzzzz")) == 2 / 8
+    assert paired_permutation(a, a, ["x", "y", "z"]) == 1
+    assert paired_permutation(a, b, ["x"] * 3) == 1
+
+
+def test_swapping_speakers_at_random_agrees_with_every_way():
+    rng = np.random.default_rng(4)
+    a, b, speakers = rng.normal(0.5, 1, (12, 2)), rng.normal(0, 1, (12, 2)), [str(i) for i in range(12)]
+    exact = paired_permutation(a, b, speakers)
+    assert paired_permutation(a, b, speakers, num_permutations=4000) == pytest.approx(exact, abs=0.02)
+    assert paired_permutation(a + 9, b, speakers, num_permutations=400) == pytest.approx(1 / 401, abs=0.01)
+
+
+def test_four_speakers_without_a_difference_are_rarely_called_different():
+    rng = np.random.default_rng(5)
+    speakers = [str(i) for i in range(4)]
+    found = [paired_permutation(rng.normal(size=4), rng.normal(size=4), speakers) for _ in range(100)]
+    assert min(found) >= 2 / 2**4
+
+
 def test_nothing_to_resample_is_an_error():
     with pytest.raises(ValueError, match="no clips"):
         clustered_interval(np.array([]), [])
@@ -67,6 +92,8 @@ def test_nothing_to_resample_is_an_error():
         clustered_interval(np.arange(3.0), ["a"])
     with pytest.raises(ValueError, match="a pair for every clip"):
         paired_difference(np.arange(3.0), np.arange(2.0), ["a"] * 3)
+    with pytest.raises(ValueError, match="a pair for every clip"):
+        paired_permutation(np.arange(3.0), np.arange(2.0), ["a"] * 3)
 
 
 def test_intervals_print_with_their_value_first():

@@ -1,0 +1,315 @@
+"""A leaderboard: systems and variants of them on one corpus under one protocol, scored on all test clips, compared.
+
+avser/experiments/leaderboard_plan.py says what is to be trained, leaderboard_tables.py writes down what was found.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avser.config import load_config
+from avser.errors import AvserError, CheckpointError
+from avser.evaluation.statistics import Interval, clustered_interval, paired_difference, paired_permutation
+from avser.experiments.leaderboard_plan import Entry, count_folds, find_pair, read_entries, run_config
+from avser.experiments.run_grid import METRICS_FILE, TIMING_FILE, run_folder, run_grid
+
+STRICT, PAPER = "strict", "paper"
+
+Cell = tuple[int, int]  # fold, seed
+
+
+@dataclass(frozen=True)
+class Published:
+    """A number that a paper reports, in percent; None where it is not known."""
+
+    paper: str
+    corpus: str
+    protocol: str
+    metric: str
+    value: float | None
+    remark: str = ""
+
+
+@dataclass
+class RunResult:
+    """A finished run, read from its folder.
+
+    Attributes:
+        labels, answers: (N,) index of the true and the predicted emotion of every test clip.
+    """
+
+    metrics: dict[str, Any]
+    timing: dict[str, Any]
+    clip_ids: list[str]
+    speakers: list[str]
+    labels: np.ndarray
+    answers: np.ndarray
+
+    @property
+    def is_strict(self) -> bool:
+        """Nobody in test was trained or chosen on, and the test chose nothing."""
+        verdict = self.metrics.get("verdict") or {}
+        return verdict.get("speakers_disjoint") is True and verdict.get("val_apart_from_test") is True
+
+    def only(self, clip_ids: set[str]) -> RunResult:
+        kept = [i for i, clip_id in enumerate(self.clip_ids) if clip_id in clip_ids]
+        names = [self.clip_ids[i] for i in kept], [self.speakers[i] for i in kept]
+        return RunResult(self.metrics, self.timing, *names, self.labels[kept], self.answers[kept])
+
+
+@dataclass
+class BoardRow:
+    """One system or variant.
+
+    Attributes:
+        kind: "strict" or "paper"; None without a finished run.
+        runs: (fold, seed) -> what was found.
+        num_asked: runs that were to be made.
+        uar, wa: over all test clips of all folds, the mean of the seeds, in percent; resampled by speaker.
+    """
+
+    entry: Entry
+    runs: dict[Cell, RunResult]
+    num_asked: int
+    published: Sequence[Published] = ()
+    kind: str | None = None
+    num_clips: int = 0
+    num_speakers: int = 0
+    uar: Interval | None = None
+    wa: Interval | None = None
+
+    @property
+    def name(self) -> str:
+        return self.entry.name
+
+    def each(self, part: str, metric: str) -> list[float]:
+        """A metric of every run by itself, in percent."""
+        return [run.metrics[part][metric]["value"] for run in self.runs.values()]
+
+    def timings(self, key: str) -> list[float]:
+        return [run.timing[key] for run in self.runs.values() if run.timing.get(key) is not None]
+
+
+@dataclass
+class Comparison:
+    """First row minus second over the same test clips of the same folds and seeds, in percentage points."""
+
+    first: str
+    second: str
+    cells: list[Cell]
+    num_clips: int
+    num_speakers: int
+    uar: Interval
+    uar_p: float
+    wa: Interval
+    wa_p: float
+
+
+@dataclass
+class Leaderboard:
+    """Everything that was found; `failures`: run -> reason, `notes`: what limits how rows may be compared."""
+
+    corpus: str
+    protocol: str
+    folds: list[int]
+    seeds: list[int]
+    rows: list[BoardRow]
+    comparisons: list[Comparison] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def build_leaderboard(
+    systems: Sequence[str],
+    *,
+    corpus: str,
+    protocol: str,
+    out: Path,
+    folds: Sequence[int] | None = (0,),
+    seeds: Sequence[int] = (0,),
+    overrides: Sequence[str] = (),
+    variants: Path | None = None,
+    comparisons: Iterable[Sequence[str]] = (),
+    jobs: int = 1,
+    published: Mapping[str, Sequence[Published]] | None = None,
+) -> Leaderboard:
+    """Train what is not trained yet, below `out`/runs, and score it.
+
+    Args:
+        systems: names of configurations, each with `:variant` where a variant of it is meant.
+        corpus: name or path of a corpus's configuration.
+        folds: of the protocol; None for all of them.
+        overrides: `key=value` for every row; a variant's own win over them.
+        variants: YAML file, system -> variant -> list of `key=value`.
+        comparisons: pairs of rows.
+        published: system -> what papers report.
+
+    Raises:
+        ConfigError: before anything is trained: an unknown system, variant, key, protocol or row.
+        AvserError: the manifest cannot be read, where it is needed to count the folds.
+    """
+    entries = read_entries(systems, variants)
+    pairs = [find_pair(pair, entries) for pair in comparisons]
+    sources = [corpus, *overrides]
+    configs = [load_config([e.system, *sources, *e.overrides, f"data.protocol={protocol}"]) for e in entries]
+    folds = list(range(count_folds(configs[0]))) if folds is None else list(folds)
+    cells = [(fold, seed) for fold in folds for seed in seeds]
+    plan = {
+        (entry.name, cell): run_config(config, entry.name, cell, out)
+        for cell in cells
+        for entry, config in zip(entries, configs, strict=True)
+    }
+    board = Leaderboard(Path(corpus).stem, protocol, folds, list(seeds), [])
+    rows = {
+        entry.name: BoardRow(entry, {}, len(cells), (published or {}).get(Path(entry.system).stem, ()))
+        for entry in entries
+    }
+    for ((name, cell), config), outcome in zip(plan.items(), run_grid(list(plan.values()), jobs=jobs), strict=True):
+        try:
+            if outcome.reason:
+                raise CheckpointError(outcome.reason)
+            rows[name].runs[cell] = read_run(run_folder(config))
+        except AvserError as error:
+            board.failures[config.name] = str(error)
+    for row in rows.values():
+        score_row(row)
+    board.rows = sorted(rows.values(), key=lambda row: -row.uar.value if row.uar else np.inf)
+    for first, second in pairs:
+        compare_rows(board, rows[first], rows[second])
+    if empty := [row.name for row in board.rows if not row.runs]:
+        board.notes.append(f"without a finished run, and so not in the tables: {', '.join(empty)}")
+    board.notes += _split_notes(board, folds)
+    return board
+
+
+def read_run(folder: Path) -> RunResult:
+    """A finished run's scores, timing and answers to the test split.
+
+    Raises:
+        CheckpointError: a file is missing or damaged.
+    """
+    try:
+        metrics = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
+        timing = json.loads((folder / TIMING_FILE).read_text(encoding="utf-8"))
+        with (folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
+        index = {emotion: i for i, emotion in enumerate(metrics["emotions"])}
+        labels, answers = (np.array([index[row[key]] for row in rows]) for key in ("emotion", "predicted"))
+        if len(rows) != metrics["test"]["num_clips"]:
+            raise ValueError(f"{len(rows)} test clips in predictions.csv, {metrics['test']['num_clips']} were scored")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{folder}: not a complete run ({type(error).__name__}: {error}); remove it to train it anew"
+        ) from error
+    names = [row["clip_id"] for row in rows], [row["speaker"] for row in rows]
+    return RunResult(metrics, timing, *names, labels, answers)
+
+
+# --- scores ------------------------------------------------------------------------------------------------------
+
+
+def score_row(row: BoardRow) -> None:
+    """Pool the test clips of all folds, seed by seed, and resample speakers."""
+    if not row.runs:
+        return
+    runs = list(row.runs.values())
+    row.kind = STRICT if all(run.is_strict for run in runs) else PAPER
+    speakers, counts = count_answers(row.runs)
+    row.num_speakers = len(speakers)
+    row.num_clips = len({clip_id for run in runs for clip_id in run.clip_ids})
+    row.uar, row.wa = (_percent(clustered_interval(counts, speakers, metric)) for metric in (mean_uar, mean_wa))
+
+
+def compare_rows(board: Leaderboard, first: BoardRow, second: BoardRow) -> None:
+    """Add the paired difference of two rows to the board, or a note where they share no run."""
+    names = f"{first.name} against {second.name}"
+    cells = [cell for cell in first.runs if cell in second.runs]
+    a, b, num_left_out = {}, {}, 0
+    for cell in cells:
+        one, other = first.runs[cell], second.runs[cell]
+        if one.metrics["emotions"] != other.metrics["emotions"]:
+            board.notes.append(f"{names}: not compared, their emotions differ")
+            return
+        shared = set(one.clip_ids) & set(other.clip_ids)
+        num_left_out += len(set(one.clip_ids) ^ set(other.clip_ids))
+        if shared:
+            a[cell], b[cell] = one.only(shared), other.only(shared)
+    if not a:
+        board.notes.append(f"{names}: not compared, no fold and seed has test clips that both answered")
+        return
+    if num_left_out:
+        board.notes.append(f"{names}: {num_left_out} test clips that only one of them answered are left out")
+    (speakers, counts_a), (_, counts_b) = count_answers(a), count_answers(b)
+    found: list[Any] = []
+    for metric in (mean_uar, mean_wa):
+        difference, _ = paired_difference(counts_a, counts_b, speakers, metric)
+        found += [_percent(difference), paired_permutation(counts_a, counts_b, speakers, metric)]
+    num_clips = len({clip_id for run in a.values() for clip_id in run.clip_ids})
+    board.comparisons.append(Comparison(first.name, second.name, list(a), num_clips, len(speakers), *found))
+
+
+def count_answers(runs: Mapping[Cell, RunResult]) -> tuple[list[str], np.ndarray]:
+    """Confusion matrices of every speaker and seed, summed over folds.
+
+    Returns:
+        G speakers, sorted; counts (G, S, C, C), true emotion before answer.
+    """
+    speakers = sorted({speaker for run in runs.values() for speaker in run.speakers})
+    seeds = sorted({seed for _, seed in runs})
+    num_classes = len(next(iter(runs.values())).metrics["emotions"])
+    place = {speaker: g for g, speaker in enumerate(speakers)}
+    counts = np.zeros((len(speakers), len(seeds), num_classes, num_classes))
+    for (_, seed), run in runs.items():
+        owners = np.array([place[speaker] for speaker in run.speakers])
+        np.add.at(counts[:, seeds.index(seed)], (owners, run.labels, run.answers), 1)
+    return speakers, counts
+
+
+def mean_uar(counts: np.ndarray) -> float:
+    """Mean over seeds of the mean recall of the emotions that occur; NaN where a seed has no clips.
+
+    Args:
+        counts: (G, S, C, C) of some speakers.
+    """
+    confusion = counts.sum(axis=0)
+    num_true = confusion.sum(axis=2)  # (S, C)
+    hits = confusion.diagonal(axis1=1, axis2=2)
+    recall = np.divide(hits, num_true, out=np.zeros_like(num_true), where=num_true > 0)
+    num_occurring = (num_true > 0).sum(axis=1)
+    return float(np.mean(recall.sum(axis=1) / num_occurring)) if num_occurring.all() else float("nan")
+
+
+def mean_wa(counts: np.ndarray) -> float:
+    """Mean over seeds of the share of clips answered right; as `mean_uar`."""
+    confusion = counts.sum(axis=0)
+    num_clips = confusion.sum(axis=(1, 2))
+    hits = confusion.diagonal(axis1=1, axis2=2).sum(axis=1)
+    return float(np.mean(hits / num_clips)) if num_clips.all() else float("nan")
+
+
+def _percent(interval: Interval) -> Interval:
+    return Interval(100 * interval.value, 100 * interval.low, 100 * interval.high)
+
+
+def _split_notes(board: Leaderboard, folds: Sequence[int]) -> list[str]:
+    """A warning for every fold in which not all rows were trained and tested on the same clips."""
+    notes = []
+    for fold in folds:
+        splits: dict[str, list[str]] = {}
+        for row in board.rows:
+            for (its_fold, _), run in row.runs.items():
+                names = splits.setdefault(run.metrics["split_fingerprint"], [])
+                if its_fold == fold and row.name not in names:
+                    names.append(row.name)
+        groups = [names for names in splits.values() if names]
+        if len(groups) > 1:
+            words = "; ".join(", ".join(names) for names in groups)
+            notes.append(f"fold {fold}: rows differ in their clips, so their scores are not quite comparable: {words}")
+    return notes
