@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "models": CONTRACTS | {"features"},
     "models/build.py": CONTRACTS | {"features", "config"},
     "roi": CONTRACTS | {"features", "evaluation"},
-    "data": CONTRACTS | {"config", "media"},
+    "data": CONTRACTS | {"config", "media", "features"},
     "training": CONTRACTS | {"version", "config", "evaluation", "models", "data"},
     "inference": LIBRARY,
     "experiments": LIBRARY | {"inference"},
