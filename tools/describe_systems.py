@@ -22,7 +22,7 @@ from avser.models.build import build_model
 from avser.models.system import System
 from avser.models.systems import SYSTEMS
 from avser.models.timing import SequenceOf, Timing, measure_timing, probe_clip
-from avser.roi.intervals import is_flat
+from avser.roi.salience import weighs_alike
 from tools.published import PUBLISHED
 
 EMOTIONS = ["anger", "happiness", "neutral", "sadness"]
@@ -97,7 +97,7 @@ def say_moments(model: System, modality: str, sample_rate_hz: int) -> str:
     weights = part.weights[0][part.mask[0]].double().numpy()
     if weights.max() > 0.99:
         return "none"
-    if not is_flat(weights):
+    if not weighs_alike(weights):
         return "attention"
     return "none" if part.step_logits is None else "contributions"
 

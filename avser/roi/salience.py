@@ -9,8 +9,9 @@ import numpy as np
 from torch import Tensor
 
 from avser.errors import AvserError
-from avser.roi.intervals import is_flat
 from avser.structures import Attended, Curve
+
+EVEN = 1e-5  # relative spread that rounding leaves of equal weights in float32
 
 
 def attention_curve(attended: Attended, index: int, emotion: int | None = None) -> Curve:
@@ -42,10 +43,15 @@ def salience_curve(attended: Attended, index: int, emotion: int) -> Curve:
         Curve with non-negative values that sum to 1 over the clip's real steps.
     """
     attention = attention_curve(attended, index, emotion)
-    if attended.step_logits is None or len(attention) < 2 or not is_flat(attention.values):
+    if attended.step_logits is None or not weighs_alike(attention.values):
         return attention
     contribution = contribution_curve(attended, index, emotion)
     return Curve(contribution.times, _normalised(contribution.values - contribution.values.min()))
+
+
+def weighs_alike(weights: np.ndarray) -> bool:
+    """Whether weights (T,) are those of a mean, but for rounding; attention that is nearly even is still attention."""
+    return len(weights) > 1 and bool(np.ptp(weights) <= EVEN * weights.mean())
 
 
 def evidence_curve(attended: Attended, index: int) -> tuple[np.ndarray, np.ndarray]:

@@ -90,3 +90,8 @@ def test_salience_of_a_model_that_averages_is_what_each_step_adds() -> None:
     np.testing.assert_allclose(salience_curve(even, 0, 0).values, [2 / 3, 1 / 3, 0], atol=1e-6)  # logits 1, 0, -1
     silent = make_attended(weights=even.weights, step_logits=None)
     np.testing.assert_allclose(salience_curve(silent, 0, 1).values, [1 / 3] * 3, atol=1e-6)
+
+
+def test_attention_that_is_nearly_even_is_not_replaced() -> None:
+    nearly = make_attended(weights=torch.tensor([[0.3333, 0.3334, 0.0, 0.3333], [0.0] * 4]))
+    np.testing.assert_allclose(salience_curve(nearly, 0, 1).values, [0.3333, 0.3334, 0.3333], atol=1e-4)

@@ -13,7 +13,7 @@ from avser.config import load_config
 from avser.errors import ConfigError
 from avser.models.build import build_model
 from avser.models.systems import SYSTEMS
-from avser.roi.intervals import find_regions
+from avser.roi.intervals import describe_degenerate, find_regions
 from avser.roi.salience import salience_curve
 from avser.structures import Batch
 from avser.training.losses import TrainingLoss
@@ -115,7 +115,7 @@ def _fill(batch, i, duration_s, generator):
     batch.landmarks[i, :t] = 100 + 50 * (face + 0.3 * swell[:, None, None] * smile)
     batch.blendshapes[i, :t] = swell[:, None] * torch.rand(52, generator=torch.Generator().manual_seed(label))
     batch.face_features[i, :t] = swell[:, None] * torch.rand(35, generator=torch.Generator().manual_seed(label))
-    picture = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(label))
+    picture = (label + 1) / 4 * torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(label))
     frames = 255 * (0.2 + 0.8 * swell[:, None, None, None] * picture)
     batch.frames[i, :t] = frames.to(torch.uint8)
     batch.frame_mask[i, :t] = batch.feature_mask[i, :t] = True
@@ -230,14 +230,17 @@ def test_one_batch_can_be_learnt_by_heart(name, overrides):
 @every_system
 def test_attention_and_salience_depend_on_the_clip(name, overrides):
     model = build(name, overrides)
-    one, other = speaking_faces((2.0,)), speaking_faces((2.0, 2.0), seed=3)
-    other = replace(speaking_faces((2.0, 2.0, 2.0)), clip_ids=["a", "b", "c"])
+    one, other = speaking_faces((2.0,)), speaking_faces((2.0, 2.0, 2.0))
     with torch.no_grad():
+        for _ in range(10 if "crops" in str(overrides) else 0):  # batch normalisation gets used to these faces
+            model.train()(other)
+        model.eval()
         outputs = model(one), model(other)
     for modality, part in outputs[0].attended.items():
         curves = [salience_curve(part, 0, 1), salience_curve(outputs[1].attended[modality], 2, 1)]
         assert curves[0].values.sum() == pytest.approx(1, abs=1e-6)
-        assert find_regions(curves[0], modality, rule="coverage") or len(curves[0]) < 4
+        # An untrained network may attend almost evenly, which says nothing of when.
+        assert find_regions(curves[0], modality, rule="coverage") or describe_degenerate(curves[0])
         # A network that listens to its last state alone has one curve for all; any other sees differences.
         if name not in LAST_STATE:
             assert abs(curves[0].values - curves[1].values).max() > 1e-6
