@@ -125,7 +125,8 @@ def test_on_a_real_face_the_points_are_its_features(real_data):
     from avser.media.clip import read_clip
     from avser.media.faces import build_tracker
 
-    tracker = build_tracker("mediapipe", crop_px=64, every=1)
+    model = str(real_data / "models" / "face_landmarker.task")
+    tracker = build_tracker("mediapipe", crop_px=64, every=1, model=model)
     path = real_data / "clips" / "single_face.mp4"
     track = read_clip("face", audio=None, video=path, tracker=tracker, fps=5).face
     assert track is not None

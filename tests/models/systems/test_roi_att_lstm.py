@@ -152,7 +152,8 @@ def test_a_real_face_is_read_as_landmarks_and_blendshapes(real_data, face_input)
     from avser.media.faces import build_tracker
 
     path = real_data / "cremad" / "VideoFlash" / "1001_DFA_HAP_XX.flv"
-    tracker = build_tracker("mediapipe", crop_px=64, every=1)
+    model = str(real_data / "models" / "face_landmarker.task")
+    tracker = build_tracker("mediapipe", crop_px=64, every=1, model=model)
     clip = read_clip("clip", audio=path, video=path, tracker=tracker, fps=10)
     batch = collate([Example("clip", clip, 0)])
     model = build(face_input=face_input)
