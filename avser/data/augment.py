@@ -11,7 +11,7 @@ from torch import Tensor
 
 from avser.config import AugmentConfig
 from avser.errors import ConfigError
-from avser.features.perturb import speed_perturb
+from avser.features.perturb import add_noise, speed_perturb
 from avser.structures import Batch
 
 QUIETEST_NOISE_DB = 40.0
@@ -66,11 +66,8 @@ def _change_voice(waveform: Tensor, mask: Tensor, augment: AugmentConfig, genera
         waveform = waveform * 10 ** (gain_db / 20)
     if augment.noise_snr_db is not None:
         span = QUIETEST_NOISE_DB - augment.noise_snr_db
-        snr_db = augment.noise_snr_db + span * _uniform((num_clips, 1), generator, device)
-        num_samples = mask.sum(dim=1, keepdim=True).clamp(min=1)
-        level = (waveform.square().sum(dim=1, keepdim=True) / num_samples).sqrt()
-        noise = torch.randn(waveform.shape, generator=generator, device=generator.device).to(device)
-        waveform = waveform + noise * level * 10 ** (-snr_db / 20) * mask
+        snr_db = augment.noise_snr_db + span * _uniform((num_clips,), generator, device)
+        waveform = add_noise(waveform, mask, snr_db, generator)
     return waveform
 
 
@@ -127,9 +124,9 @@ def _mix(batch: Batch, alpha: float, num_classes: int, generator: torch.Generato
     """Mixup (Zhang et al. 2018): every clip with a random partner, its own share drawn from Beta(alpha, alpha).
 
     Voices are summed; where one has ended, the other goes on at its share. Frames are averaged one by one (all clips
-    of a batch have one frame rate), and where only one of the two shows a face, its frame is taken as it is, so that
-    nothing darkens. Masks are united. Frame times are those of the longer of the two tracks. Labels stay as they were;
-    the loss reads `targets`.
+    of a batch have one frame rate, but for `speed`), and where only one of the two shows a face, its frame is taken as
+    it is, so that nothing darkens. Masks are united. Frame times are those of the longer of the two tracks. Labels stay
+    as they were; the loss reads `targets`.
     """
     targets = batch.targets
     if targets is None:

@@ -50,20 +50,17 @@ def write_clip(path: Path, clip: Clip, *, key: str = "", partial: str = "") -> N
     """
     tensors: dict[str, np.ndarray] = {}
     about: dict[str, Any] = {"clip_id": clip.clip_id, "duration_s": float(clip.duration_s), "key": key}
-    about |= {"sample_rate_hz": clip.sample_rate_hz, "warnings": clip.warnings, "partial": partial, "parts": []}
+    about |= {"sample_rate_hz": clip.sample_rate_hz, "warnings": clip.warnings, "partial": partial}
     if clip.waveform is not None:
         tensors["waveform"] = _to_int16(clip.waveform)
         tensors["fingerprint"] = fingerprint_audio(clip.waveform, clip.sample_rate_hz)
-        about["parts"].append(AUDIO)
     if clip.face is not None:
         tensors |= _pack_face(clip.face)
-        about["parts"] += [part for part in (VIDEO, LANDMARKS, BLENDSHAPES) if set(TENSORS[part]) <= set(tensors)]
         about["crop_px"] = clip.face.crops.shape[1]
     if (features := clip.face_features) is not None:
         tensors["feature_times"] = np.asarray(features.times, np.float64)
         tensors["feature_values"] = np.asarray(features.values, np.float32)
         tensors["feature_found"] = np.asarray(features.found, bool)
-        about["parts"].append(FACE_FEATURES)
         about["feature_names"] = features.names
     with _whole_or_not_at_all(path) as temporary:
         save_file(tensors, temporary, metadata={"clip": json.dumps(about)})
@@ -113,10 +110,13 @@ def read_fingerprint(path: Path) -> np.ndarray:
 
 
 def read_about(path: Path) -> dict[str, Any]:
-    """A clip file's metadata (key, partial, warnings, parts, duration_s); empty where there is no whole file."""
+    """A clip file's metadata (key, partial, warnings, duration_s), and which of `CLIP_PARTS` its tensors make up as
+    "parts"; empty where there is no whole file."""
     try:
         with safe_open(path, framework="numpy") as file:
-            return dict(json.loads(file.metadata()["clip"]))
+            names = set(file.keys())
+            parts = [part for part, needed in TENSORS.items() if names.issuperset(needed)]
+            return {**json.loads(file.metadata()["clip"]), "parts": parts}
     except (SafetensorError, OSError, LookupError, TypeError, ValueError):
         return {}
 

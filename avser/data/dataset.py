@@ -47,19 +47,23 @@ def parts_of(model: ModelConfig) -> tuple[str, ...]:
 def cached_rows(
     rows: list[ClipRow], cache: ClipCache, *, parts: Sequence[str] = CLIP_PARTS
 ) -> tuple[list[ClipRow], list[str]]:
-    """The rows whose clip the cache holds in at least one of `parts`, and a note on those left out.
+    """The rows whose clip the cache holds in at least one of `parts`, and notes on what is left out or lacking.
 
     Raises:
         CacheError: nothing is left.
     """
-    kept = [row for row in rows if set(cache.parts(row.clip_id)) & set(parts)]
+    held = {row.clip_id: set(cache.parts(row.clip_id)) for row in rows}
+    kept = [row for row in rows if held[row.clip_id] & set(parts)]
     if not kept:
         raise CacheError(f"{cache.folder} holds none of the {len(rows)} clips with {' or '.join(parts)}")
-    if len(kept) == len(rows):
-        return kept, []
-    lost = sorted({row.clip_id for row in rows} - {row.clip_id for row in kept})
-    names = ", ".join(lost[:5]) + (", ..." if len(lost) > 5 else "")
-    return kept, [f"{len(lost)} of {len(rows)} clips are not in the cache with {' or '.join(parts)}: {names}"]
+    notes = []
+    if lost := sorted({row.clip_id for row in rows} - {row.clip_id for row in kept}):
+        names = ", ".join(lost[:5]) + (", ..." if len(lost) > 5 else "")
+        notes.append(f"{len(lost)} of {len(rows)} clips are not in the cache with {' or '.join(parts)}: {names}")
+    for part in parts:
+        if num_lacking := sum(part not in held[row.clip_id] for row in kept):
+            notes.append(f"{num_lacking} of {len(kept)} clips are in the cache without {part}: they do without it")
+    return kept, notes
 
 
 class ClipDataset(Dataset[Example]):
@@ -223,6 +227,8 @@ def _num_bytes(clip: Clip) -> int:
     arrays = [clip.waveform]
     if clip.face is not None:
         arrays += [clip.face.crops[:], clip.face.landmarks, clip.face.blendshapes]
+    if clip.face_features is not None:
+        arrays.append(clip.face_features.values)
     return sum(array.nbytes for array in arrays if array is not None)
 
 

@@ -64,11 +64,13 @@ def paired_difference(
     num_resamples: int = 2000,
     confidence: float = 0.95,
     seed: int = 0,
-) -> tuple[Interval, float]:
-    """statistic(a) - statistic(b) over the same clips, with interval and two-sided bootstrap p-value.
+) -> Interval:
+    """statistic(a) - statistic(b) over the same clips; `paired_permutation` tests it.
 
-    Both are resampled with the same clusters, so what the speakers have in common cancels. The p-value is twice the
-    smaller share of resamples on the far side of zero, at least 1 / (num_resamples + 1).
+    Both are resampled with the same clusters, so what the speakers have in common cancels.
+
+    Raises:
+        ValueError: no clips, or lengths that differ.
     """
     if len(values_a) != len(values_b):
         raise ValueError(f"a pair for every clip is needed, got {len(values_a)} and {len(values_b)}")
@@ -79,10 +81,7 @@ def paired_difference(
 
     groups = _group(both, clusters)
     draws = _resample(both, groups, difference, num_resamples, seed)
-    interval = Interval(difference(both), *_expanded_percentiles(draws, len(groups), confidence))
-    draws = draws[np.isfinite(draws)]
-    rarer = min(np.count_nonzero(draws <= 0), np.count_nonzero(draws >= 0))
-    return interval, min(1.0, 2 * (rarer + 1) / (len(draws) + 1))
+    return Interval(difference(both), *_expanded_percentiles(draws, len(groups), confidence))
 
 
 def paired_permutation(
@@ -98,7 +97,8 @@ def paired_permutation(
 
     Every way to swap is tried where there are at most `num_permutations`, random ones otherwise. Unlike the p-value of
     a bootstrap this one also holds for few speakers: with G of them it is never below 2 / 2**G, so four speakers cannot
-    show a difference at the 5 % level, however large it is.
+    show a difference at the 5 % level, however large it is. A statistic that is NaN shows none: p is 1, and a swap that
+    leads to one counts against the difference.
 
     Args:
         values_a, values_b: (N, ...) of the same clips.
@@ -123,7 +123,7 @@ def paired_permutation(
     for pattern in patterns:
         swapped = pattern[owner].reshape(-1, *[1] * (values_a.ndim - 1))
         one, other = np.where(swapped, values_b, values_a), np.where(swapped, values_a, values_b)
-        num_as_large += abs(float(statistic(one)) - float(statistic(other))) >= observed - 1e-9
+        num_as_large += not abs(float(statistic(one)) - float(statistic(other))) < observed - 1e-9  # true of NaN
     # What was observed is one of the exact ways already; among random ones it is counted in.
     return num_as_large / len(patterns) if is_exact else (num_as_large + 1) / (len(patterns) + 1)
 

@@ -13,8 +13,9 @@ from accelerate import Accelerator
 
 from avser.config import Config
 from avser.errors import ConfigError
-from avser.evaluation.metrics import Scores, unweighted_average_recall
-from avser.evaluation.statistics import Interval, paired_difference
+from avser.evaluation.metrics import Scores
+from avser.evaluation.statistics import Interval, paired_difference, paired_permutation
+from avser.experiments.leaderboard import mean_uar
 from avser.experiments.run_grid import check_same_settings
 from avser.experiments.unseen import check_unseen
 from avser.roi.tables import ReportTable
@@ -40,7 +41,7 @@ class ModalityResult:
     Attributes:
         difference: UAR of the fused model minus this one's, over the same clips, in percentage points, with a
             speaker-clustered interval; None for the fused model itself.
-        p_value: two-sided, of that difference.
+        p_value: two-sided, of that difference, from letting both change places for whole speakers.
     """
 
     name: str
@@ -114,12 +115,15 @@ def compare_modalities(config: Config, runs: dict[str, Path]) -> ModalityAblatio
     predictions |= {f"fused_{only}": _predict(runs[FUSED], data, only) for only in MODALITIES}
     fused = predictions[FUSED]
     speakers = [data.rows[clip_id].speaker for clip_id in fused.clip_ids]
+    counts = {name: _count_answers(found, speakers, len(data.emotions)) for name, found in predictions.items()}
     rows = []
     for name, found in predictions.items():
         row = ModalityResult(name, LABELS[name], score_part(found, data))
         if name != FUSED:
-            difference, row.p_value = paired_difference(_pairs(fused), _pairs(found), speakers, _uar)
+            pair = counts[FUSED], counts[name], sorted(set(speakers))
+            difference = paired_difference(*pair, mean_uar)
             row.difference = Interval(*(100 * x for x in (difference.value, difference.low, difference.high)))
+            row.p_value = paired_permutation(*pair, mean_uar)
         rows.append(row)
     notes = [str(data.split.verdict), *data.notes]
     return ModalityAblation(rows, runs, data.split.protocol, data.split.fingerprint(), config.seed, notes)
@@ -133,8 +137,8 @@ def ablation_table(ablation: ModalityAblation) -> ReportTable:
         ["model", "UAR, %", "WA, %", "fused minus this, points", "p"],
         [[row.label, row.scores.uar, row.scores.wa, row.difference, row.p_value] for row in ablation.rows],
         f"{scores.num_clips} test clips of {scores.num_speakers} speakers. UAR: unweighted average recall; "
-        "WA: accuracy. Intervals are 95 %, from resampling speakers; p is two-sided, from the same resampling of "
-        "paired differences in UAR.",
+        "WA: accuracy. Intervals are 95 %, from resampling speakers; p is two-sided, of the difference in UAR, from "
+        "letting both models change places for whole speakers. With G speakers p is never below 2 / 2^G.",
         f"Guessing reaches a UAR of {100 / len(scores.recall):.1f} %. Protocol {ablation.protocol}, split "
         f"{ablation.split_fingerprint}, seed {ablation.seed}; {'; '.join(ablation.notes)}.",
     )
@@ -157,9 +161,9 @@ def keep_modality(batches: Iterable[Batch], given: str) -> Iterator[Batch]:
         yield batch
 
 
-def _pairs(found: Predictions) -> np.ndarray:
-    return np.stack([found.labels, found.answers], axis=1)
-
-
-def _uar(pairs: np.ndarray) -> float:
-    return unweighted_average_recall(pairs[:, 0], pairs[:, 1])
+def _count_answers(found: Predictions, speakers: list[str], num_classes: int) -> np.ndarray:
+    """(G, 1, C, C) confusion matrices of the speakers in sorted order, true emotion before answer."""
+    names, owners = np.unique(speakers, return_inverse=True)
+    counts = np.zeros((len(names), 1, num_classes, num_classes))
+    np.add.at(counts[:, 0], (owners, found.labels, found.answers), 1)
+    return counts

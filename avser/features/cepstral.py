@@ -62,7 +62,8 @@ class Mfcc(nn.Module):
         if self.top_range is not None and bands.shape[1]:
             highest = bands.masked_fill(~frame_mask[..., None], -math.inf).amax(dim=(1, 2), keepdim=True)
             bands = torch.maximum(bands, highest - self.top_range)
-        x = bands @ self.cosines
+        with torch.autocast(bands.device.type, enabled=False):  # half precision has 3 digits for decibels of some -1000
+            x = bands @ self.cosines
         if self.limit is not None:
             x = x.clamp(-self.limit, self.limit)
         return x * frame_mask[..., None], frame_mask

@@ -86,7 +86,8 @@ class Descriptors(nn.Module):
 
     def mfcc(self, waveform: Tensor, mask: Tensor) -> Tensor:
         """(B, N) samples -> (B, 12, T) cepstral coefficients."""
-        return cepstrum(self.spectrum.log_mel(waveform, mask), num_coefficients=NUM_MFCC)
+        with torch.autocast(waveform.device.type, enabled=False):  # liftering multiplies what half precision loses
+            return cepstrum(self.spectrum.log_mel(waveform, mask), num_coefficients=NUM_MFCC)
 
     def frame_means(self, values: list[Tensor], mask: Tensor) -> tuple[Tensor, ...]:
         """Several (B, N) -> as many (B, T): means over the real samples of each frame."""

@@ -71,9 +71,8 @@ def add_noise(waveform: Tensor, mask: Tensor, snr_db: Tensor, generator: torch.G
     """
     device = waveform.device if generator is None else generator.device
     noise = torch.randn(waveform.shape, generator=generator, device=device, dtype=waveform.dtype).to(waveform.device)
-    power = (waveform * mask).square().sum(dim=1) / mask.sum(dim=1).clamp(min=1)
-    scale = (power / 10 ** (snr_db / 10)).sqrt()[:, None]
-    return (waveform + scale * noise) * mask
+    power = (waveform * mask).square().sum(dim=1, keepdim=True) / mask.sum(dim=1, keepdim=True).clamp(min=1)
+    return (waveform + noise * power.sqrt() * 10 ** (-snr_db[:, None] / 20)) * mask
 
 
 def vtlp_warp(

@@ -50,7 +50,8 @@ class Pitch(nn.Module):
         octave_jump_cost, voicing_change_cost: from one frame to the next, for hops of 10 ms.
 
     Raises:
-        ValueError: when the range of F0 is empty or above a quarter of the sampling rate.
+        ValueError: when the range of F0 is empty, or its shortest period too short for the kernels laid around a lag:
+            a sixth of the sampling rate is the highest F0, and less above 27 kHz.
     """
 
     def __init__(
@@ -68,10 +69,13 @@ class Pitch(nn.Module):
         voicing_change_cost: float = 0.14,
     ) -> None:
         super().__init__()
-        if not 0 < min_hz < max_hz <= sample_rate_hz / 4:
+        half = max(1, round(0.0002 * sample_rate_hz))  # of a Hann kernel that halves 2 kHz
+        reach = max(REACH, half)  # how far around a lag the two kernels look
+        highest_hz = sample_rate_hz / (1 + reach)
+        if not 0 < min_hz < max_hz <= highest_hz:
             raise ValueError(
                 f"F0 from {min_hz:g} to {max_hz:g} Hz at {sample_rate_hz} Hz: take 0 < min_hz < max_hz, "
-                f"and max_hz at most a quarter of the sampling rate"
+                f"and max_hz at most {highest_hz:.0f}"
             )
         self.sample_rate_hz = sample_rate_hz
         self.hop_length = round(hop_s * sample_rate_hz)
@@ -84,7 +88,7 @@ class Pitch(nn.Module):
         self.window_length = round(3 / min_hz * sample_rate_hz)
         self.min_lag = math.floor(sample_rate_hz / max_hz)
         self.max_lag = math.ceil(sample_rate_hz / min_hz)
-        self.num_lags = self.max_lag + 2 + REACH
+        self.num_lags = self.max_lag + 2 + reach
         self.fft_length = 2 ** (self.window_length + self.num_lags - 1).bit_length()
         self.window: Tensor
         self.window_correlation: Tensor
@@ -92,7 +96,6 @@ class Pitch(nn.Module):
         self.interpolation: Tensor
         window = torch.hann_window(self.window_length)
         correlation = torch.fft.irfft(torch.fft.rfft(window.double(), self.fft_length).abs().square())[: self.num_lags]
-        half = max(1, round(0.0002 * sample_rate_hz))  # a Hann kernel that halves 2 kHz
         low_pass = torch.hann_window(2 * half + 2)[1:]
         padded = nn.functional.pad(window, (0, self.fft_length - self.window_length))
         self.register_buffer("window", padded, persistent=False)
@@ -184,7 +187,8 @@ class Pitch(nn.Module):
         nearest = lags.round().long()
         around = nearest[..., None] + torch.arange(-REACH, REACH + 1, device=lags.device)
         values = correlation.gather(2, around.flatten(2)).view(around.shape)
-        height = (values @ self.interpolation).amax(dim=3) / self.window_correlation[nearest]
+        with torch.autocast(values.device.type, enabled=False):  # half precision would cost 10 dB near the top
+            height = (values @ self.interpolation).amax(dim=3) / self.window_correlation[nearest]
         height = height.clamp(MIN_PERIODICITY, MAX_PERIODICITY)
         return 10 * torch.log10(height / (1 - height))
 

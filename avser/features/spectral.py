@@ -132,7 +132,8 @@ class LogMel(nn.Module):
             strength = spectrum.abs()
         else:
             strength = spectrum.real.square() + spectrum.imag.square()
-        mel = torch.matmul(self.filters.T, strength.transpose(1, 2))
+        with torch.autocast(waveform.device.type, enabled=False):  # powers leave the range of half precision
+            mel = torch.matmul(self.filters.T, strength.transpose(1, 2))
         if self.log == "db":
             return 20 / self.power * torch.log10(mel.clamp(min=self.log_floor))
         return (torch.log if self.log == "ln" else torch.log10)(mel + self.log_floor)
@@ -243,6 +244,9 @@ class Frames(nn.Module):
             before = nn.functional.pad(waveform, (1, 0))[:, :-1]
             waveform = (waveform - self.preemphasis * before) * mask
         num_frames = int(self.count(torch.tensor(waveform.shape[1])))
+        if not num_frames or not len(waveform):  # of which a transform would be an error
+            shape = len(waveform), num_frames, self.fft_length // 2 + 1
+            return waveform.new_zeros(shape, dtype=torch.complex64)
         padded = nn.functional.pad(waveform, (self.fft_length // 2 if self.centered else 0, self.fft_length))
         spare = self.fft_length - self.window_length
         lead = spare // 2 if self.centered else 0
@@ -288,6 +292,8 @@ def hold_last(x: Tensor, num_frames: Tensor) -> Tensor:
 def regression_delta(x: Tensor) -> Tensor:
     """First difference along the last axis by regression over two neighbours on each side; edges repeat."""
     size = x.shape[-1]
+    if not x.numel():
+        return x
     edged = nn.functional.pad(x.reshape(-1, 1, size), (2, 2), mode="replicate").view(*x.shape[:-1], size + 4)
     # Shifted sums in the order of a convolution: its numbers, in a fraction of its time for a kernel so small.
     delta = edged[..., :size] * -0.2

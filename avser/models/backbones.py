@@ -16,6 +16,7 @@ from avser.errors import CheckpointError, ConfigError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+CLASSIFIERS = ("classifier.", "fc.", "head.", "heads.")  # what torchvision calls the layers behind the convolutions
 
 
 class Backbone(nn.Module):
@@ -185,11 +186,13 @@ def hold_time_stride(layers: nn.Module, max_time_stride: int) -> None:
         raise ConfigError(f"this backbone cannot keep its stride in time at {max_time_stride}; take another")
 
 
-def build_image_model(name: str, *, weights: str = "none") -> nn.Module:
+def build_image_model(name: str, *, weights: str = "none", needs_classifier: bool = True) -> nn.Module:
     """A whole network of torchvision by its name there, e.g. "alexnet", with its classifier.
 
     Args:
-        weights: as for `build_backbone`.
+        weights: as for `build_backbone`; a file may be of a network with other classes, whose last layer is then not
+            taken over.
+        needs_classifier: False where the layers behind the convolutions are not used, so that a file may lack them.
 
     Raises:
         ConfigError: unknown name, or ImageNet weights that cannot be downloaded.
@@ -204,12 +207,13 @@ def build_image_model(name: str, *, weights: str = "none") -> nn.Module:
         enum = models.get_model_weights(name)
         model.load_state_dict(_download(lambda: enum.DEFAULT.get_state_dict(progress=True, weights_only=True), name))
     elif weights != "none":
-        _load_weights(model, Path(weights))
+        linear = [f"{layer_name}." for layer_name, layer in model.named_modules() if isinstance(layer, nn.Linear)]
+        _load_weights(model, Path(weights), optional=tuple(linear[-1:]) if needs_classifier else CLASSIFIERS)
     return model
 
 
 def _torchvision_layers(name: str, weights: str, max_stride: int) -> nn.Module:
-    model = build_image_model(name, weights=weights)
+    model = build_image_model(name, weights=weights, needs_classifier=False)
     stages: Any = model.features if hasattr(model, "features") else _named_until_pool(model)
     return nn.Sequential(*_within_stride(stages, max_stride, name))
 
@@ -281,17 +285,17 @@ def _download(fetch: Callable[[], Any], name: str) -> Any:
         ) from error
 
 
-def _load_weights(model: nn.Module, path: Path) -> None:
-    """Load a full model's state from safetensors; every parameter of the model but the classifier must be in it."""
+def _load_weights(model: nn.Module, path: Path, *, optional: tuple[str, ...]) -> None:
+    """Load a model's state from safetensors, where all but what begins with one of `optional` must be in it and fit."""
     _require_file(path)
     try:
         state = load_file(path)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: not readable as safetensors ({error})") from error
     wanted = model.state_dict()
-    optional = ("classifier", "fc", "head", "num_batches_tracked")
-    lacking = [k for k in wanted if k not in state and not any(part in k for part in optional)]
-    misshapen = [k for k in wanted if k in state and state[k].shape != wanted[k].shape and not k.startswith(optional)]
+    needed = [k for k in wanted if not k.startswith(optional) and not k.endswith("num_batches_tracked")]
+    lacking = [k for k in needed if k not in state]
+    misshapen = [k for k in needed if k in state and state[k].shape != wanted[k].shape]
     if lacking or misshapen:
         fault = f"{len(lacking)} missing, {len(misshapen)} of another shape, e.g. {(lacking + misshapen)[0]!r}"
         raise CheckpointError(f"{path}: does not hold the weights of this backbone ({fault})")

@@ -24,6 +24,12 @@ class Readout(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, F) -> (N, C) scores; near 1 for the emotion and -1 for the others where the fit is good."""
+        # Large terms cancel in a closed-form solution: half precision would give other answers.
+        with torch.autocast(features.device.type, enabled=False):
+            return self.score(features)
+
+    def score(self, features: Tensor) -> Tensor:
+        """What `forward` gives, in the precision of the buffers."""
         raise NotImplementedError
 
     def fit(self, features: Tensor, targets: Tensor) -> None:
@@ -78,7 +84,7 @@ class ElmReadout(Readout):
         self.register_buffer("biases", torch.randn(num_elms, 1, num_units, generator=generator))
         self.register_buffer("solution", torch.zeros(num_elms, num_units, num_classes))
 
-    def forward(self, features: Tensor) -> Tensor:
+    def score(self, features: Tensor) -> Tensor:
         return (self.hidden(features) @ self.solution).mean(dim=0)
 
     def hidden(self, features: Tensor) -> Tensor:
@@ -120,7 +126,7 @@ class KernelElmReadout(Readout):
         self.register_buffer("centres", torch.zeros(max_centres, num_features))
         self.register_buffer("solution", torch.zeros(max_centres, num_classes))  # 0 for centres that are not taken
 
-    def forward(self, features: Tensor) -> Tensor:
+    def score(self, features: Tensor) -> Tensor:
         return self.kernel(features, self.centres) @ self.solution
 
     def kernel(self, features: Tensor, centres: Tensor) -> Tensor:

@@ -6,6 +6,10 @@ paths that it allows: the label of each frame as a sequence of random variables 
 Which transitions between labels that paper uses is not known to us; the four here are readings of it and all of them
 ask for at least one emotional frame (our choice), for a clip that is NULL throughout would fit every emotion.
 
+Where they allow NULL, their maximum has hardly an emotional frame: a frame that is not sure of its emotion costs
+probability, NULL costs none. Under `ergodic`, with frames alike of which the emotional ones give the right emotion the
+share q, it lies at -log(1 - q) / q emotional frames in a clip however long: 1.07 for a guess among eight, 2.6 for 0.9.
+
 All take log_shares (B, T, 1 + K), log-probabilities that sum to one over the states, and mask (B, T), real frames
 first; they give (B, K), the log-likelihood of every emotion, 0 for a clip without a real frame.
 """

@@ -41,12 +41,17 @@ class System(nn.Module):
         reads: the modalities that it can read; a configuration may choose among them where it takes `modalities`.
         face_inputs: the forms of the face that it can read, see `model.face_input` in the configuration.
         num_stages: how many trainings follow one another.
+        warm_up_epochs: so many first epochs of a stage prepare for its training proper; validation never chooses them.
+        has_own_loss: `training_loss` is not the loss of the verdict that training is configured with, but at most its
+            cross-entropy; terms that belong to the whole verdict cannot be asked for.
         notes: sentences that a run has to tell, such as features that were chosen, or a part that stands in for one.
     """
 
     reads: ClassVar[tuple[str, ...]] = ("audio",)
     face_inputs: ClassVar[tuple[str, ...]] = ("crops",)
     num_stages: int = 1
+    warm_up_epochs: int = 0
+    has_own_loss: ClassVar[bool] = False
 
     def __init__(self) -> None:
         super().__init__()

@@ -43,6 +43,8 @@ class VotingEnsemble(System):
     num_trained: Tensor
     member_votes: Tensor
 
+    has_own_loss = True
+
     def __init__(self, members: Sequence[Member], *, member_votes: Sequence[int] | None = None) -> None:
         super().__init__()
         votes = [1] * len(members) if member_votes is None else list(member_votes)

@@ -11,7 +11,7 @@ from torch import Tensor
 from avser.errors import AvserError
 from avser.structures import Attended, Curve
 
-EVEN = 1e-5  # relative spread that rounding leaves of equal weights in float32
+EVEN = 1e-5  # relative spread that rounding leaves of equal values in float32
 
 
 def attention_curve(attended: Attended, index: int, emotion: int | None = None) -> Curve:
@@ -37,7 +37,8 @@ def salience_curve(attended: Attended, index: int, emotion: int) -> Curve:
 
     A model without attention (a convolutional network that averages over time) says where it saw the emotion by what
     each step adds to its logit, as class activation maps do (Zhou et al. 2016): contributions above their own lowest
-    value, for a constant shared by all steps says nothing about moments.
+    value, for a constant shared by all steps says nothing about moments. Where these are alike too, the clip has no
+    moments, and its even attention says so.
 
     Returns:
         Curve with non-negative values that sum to 1 over the clip's real steps.
@@ -46,12 +47,14 @@ def salience_curve(attended: Attended, index: int, emotion: int) -> Curve:
     if attended.step_logits is None or not weighs_alike(attention.values):
         return attention
     contribution = contribution_curve(attended, index, emotion)
+    if weighs_alike(contribution.values):
+        return attention
     return Curve(contribution.times, _normalised(contribution.values - contribution.values.min()))
 
 
-def weighs_alike(weights: np.ndarray) -> bool:
-    """Whether weights (T,) are those of a mean, but for rounding; attention that is nearly even is still attention."""
-    return len(weights) > 1 and bool(np.ptp(weights) <= EVEN * weights.mean())
+def weighs_alike(values: np.ndarray) -> bool:
+    """Whether (T,) values are all the same, but for rounding; attention that is nearly even is still attention."""
+    return len(values) > 1 and bool(np.ptp(values) <= EVEN * np.abs(values).mean())
 
 
 def evidence_curve(attended: Attended, index: int) -> tuple[np.ndarray, np.ndarray]:

@@ -19,6 +19,7 @@ from torch import nn
 
 from avser.config import Config, TrainingConfig
 from avser.data.splits import Split
+from avser.errors import ConfigError
 from avser.models.system import System
 from avser.structures import Batch
 from avser.training.checkpoint import (
@@ -40,6 +41,7 @@ CONSOLE = Console(stderr=True)
 
 def fit(model: System, data: RunData, config: Config, folder: Path, accelerator: Accelerator) -> Progress:
     """Train every stage of a system; the best model and the last state are on disk at every moment."""
+    check_loss(model, config.training)
     key, resumed = state_key(config, data.split), (folder / STATE_FILE).is_file()
     model.to(accelerator.device)
     if resumed:
@@ -106,13 +108,31 @@ def _fit_stage(
             )
             model.eval().fit_readout(_on_device(data.batches("train", training, clips=clips), accelerator))
             validation = evaluate(prepared, data.batches("val", training), accelerator)
-            if note_validation(progress, loss, validation):
+            may_be_best = progress.epoch >= model.warm_up_epochs
+            if note_validation(progress, loss, validation, may_be_best=may_be_best):
                 save_model(folder / MODEL_FILE, model, config, data.emotions)
             save_state(folder / STATE_FILE, model, optimizer, progress, state_key(config, data.split))
             accelerator.log(progress.history[-1], step=len(progress.history))
             show(progress)
             if not CONSOLE.is_terminal:  # a log file shows no bar
                 CONSOLE.print(_epoch_line(progress) + stages, markup=False)
+
+
+def check_loss(model: System, training: TrainingConfig) -> None:
+    """Refuse what a system's own training would pass over in silence.
+
+    Raises:
+        ConfigError: a term of the verdict's loss is asked for that the system does not use, or all epochs are spent on
+            warming up.
+    """
+    name = type(model).__name__
+    if model.has_own_loss and training.attention_entropy > 0:
+        raise ConfigError(f"training.attention_entropy: {name} trains on a loss of its own without it; set it to 0")
+    if training.epochs <= model.warm_up_epochs:
+        raise ConfigError(
+            f"training.epochs={training.epochs}: {name} warms up for {model.warm_up_epochs}, which are never chosen; "
+            "train for more"
+        )
 
 
 def build_criterion(training: TrainingConfig, labels: Sequence[int], num_classes: int) -> TrainingLoss:

@@ -86,7 +86,9 @@ def train_epoch(
             )
         optimizer.zero_grad()
         accelerator.backward(loss)
-        accelerator.clip_grad_norm_(model.parameters(), training.clip_norm)
+        # Not accelerator.clip_grad_norm_: in fp16 that also unscales for the optimizers of earlier stages.
+        accelerator.unscale_gradients(optimizer)
+        nn.utils.clip_grad_norm_(model.parameters(), training.clip_norm)
         optimizer.step()
         progress.step += 1
         total, count = total + loss.item() * len(batch), count + len(batch)
@@ -123,16 +125,22 @@ def learning_rate_factor(step: int, steps_per_epoch: int, training: TrainingConf
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total_steps - warmup)))
 
 
-def note_validation(progress: Progress, train_loss: float, validation: Predictions) -> bool:
+def note_validation(
+    progress: Progress, train_loss: float, validation: Predictions, *, may_be_best: bool = True
+) -> bool:
     """Record an epoch; True when its validation UAR is the best so far, or equals it with a lower cross-entropy.
 
     Small validation sets give equal UARs often; the cross-entropy then tells the epochs apart.
+
+    Args:
+        may_be_best: False for an epoch that only prepares for those to choose from; it uses up no patience.
     """
     uar, loss = validation.uar, validation.cross_entropy
     progress.history.append({"train_loss": train_loss, "val_uar": 100 * uar, "val_loss": loss})
-    is_best = uar > progress.best_uar or (uar == progress.best_uar and loss < progress.best_loss)
+    is_better = uar > progress.best_uar or (uar == progress.best_uar and loss < progress.best_loss)
+    is_best = may_be_best and is_better
     if is_best:
         progress.best_uar, progress.best_loss, progress.best_epoch = uar, loss, progress.epoch
-    progress.epochs_without_gain = 0 if is_best else progress.epochs_without_gain + 1
+    progress.epochs_without_gain = 0 if is_best or not may_be_best else progress.epochs_without_gain + 1
     progress.epoch += 1
     return is_best

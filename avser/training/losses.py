@@ -45,8 +45,8 @@ class TrainingLoss(nn.Module):
             if len(output.attended) > 1 and self.unimodal > 0:
                 present = part.present.nonzero().squeeze(1)
                 loss = loss + self.unimodal * self.cross_entropy(part.logits[present], batch, present)
-            if self.attention_entropy > 0:
-                loss = loss + self.attention_entropy * relative_entropy(part).mean()
+            if self.attention_entropy > 0 and part.present.any():
+                loss = loss + self.attention_entropy * relative_entropy(part)[part.present].mean()
         return loss
 
     @property

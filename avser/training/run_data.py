@@ -63,7 +63,8 @@ class RunData:
         else:
             generator = torch.Generator().manual_seed(shuffle_seed)
             if training.sampling == "balanced":
-                chosen = oversample(chosen, [self.labels(part)[i] for i in chosen], generator)
+                labels = self.labels(part)
+                chosen = oversample(chosen, [labels[i] for i in chosen], generator)
             durations = dataset.durations_s()
             places = length_bucketed_batches([durations[i] for i in chosen], training.batch_size, generator)
             order = [[chosen[place] for place in batch] for batch in places]

@@ -126,6 +126,13 @@ def test_memory_spares_the_second_reading(corpus, cache, monkeypatch):
     assert clips[2] is not clips[2]
 
 
+def test_memory_counts_whatever_a_clip_holds():
+    points = np.zeros((5, 478, 2), np.float32)
+    face = FaceTrack(np.arange(5.0), np.zeros((5, 4, 6, 3), np.uint8), np.ones(5, bool), np.zeros((5, 4)), points)
+    clip = Clip("a", 1.0, np.zeros(100, np.float32), 16000, face, face_features=features([0.0, 0.1, 0.2], num=7))
+    assert module._num_bytes(clip) == 400 + 5 * 4 * 6 * 3 + 5 * 478 * 2 * 4 + 3 * 7 * 4
+
+
 def test_long_clips_are_cut_in_both_modalities(corpus, cache):
     clips = ClipDataset(corpus.rows, cache, ["anger", "fear"], max_duration_s=0.25)
     clip = clips[0].clip
@@ -175,12 +182,14 @@ def test_missing_clips_are_an_error_and_can_be_left_out(corpus, cache):
     more = [*corpus.rows, ClipRow("gone", "toy", "9", "fear", "gone.wav")]
     with pytest.raises(CacheError, match=r"1 of 5 clips are not in .*, e.g. gone.*cached_rows"):
         ClipDataset(more, cache, ["anger", "fear"])
-    kept, notes = cached_rows(more, cache)
+    kept, notes = cached_rows(more, cache, parts=["audio", "video"])
     assert kept == corpus.rows
     assert notes == [
-        "1 of 5 clips are not in the cache with audio or video or landmarks or blendshapes or face_features: gone"
+        "1 of 5 clips are not in the cache with audio or video: gone",
+        "1 of 4 clips are in the cache without audio: they do without it",
+        "1 of 4 clips are in the cache without video: they do without it",
     ]
-    assert cached_rows(corpus.rows, cache) == (corpus.rows, [])
+    assert cached_rows(corpus.rows[:1], cache, parts=["audio", "video"]) == (corpus.rows[:1], [])
     assert [row.clip_id for row in cached_rows(more, cache, parts=["video"])[0]] == ["a", "b", "d"]
     with pytest.raises(CacheError, match="none of the 1 clips"):
         cached_rows(more[-1:], cache)

@@ -132,3 +132,19 @@ def test_silent_and_absent_clips_stay_finite(make):
     assert not mask[1].any()
     x, mask = make()(noise(1), torch.ones(1, 1, dtype=torch.bool))
     assert mask.tolist() == [[True]]
+
+
+@pytest.mark.parametrize("make", [mfcc_tf40, mfcc40_htk])
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+def test_mixed_precision_of_training_measures_the_same(make, precision):
+    front_end, waveform = make(), torch.sin(torch.arange(16000) / 8)[None]  # powers beyond the largest float16
+    with torch.autocast("cpu", precision):
+        half = front_end(waveform, all_real(waveform))[0]
+    assert torch.equal(half, front_end(waveform, all_real(waveform))[0])
+
+
+@pytest.mark.parametrize("make", [mfcc_tf40, mfcc40_htk])
+def test_no_samples_give_no_frames(make):
+    x, mask = make()(torch.zeros(2, 0), torch.zeros(2, 0, dtype=torch.bool))
+    assert x.shape == (2, 0, 40)
+    assert mask.shape == (2, 0)

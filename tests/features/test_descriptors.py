@@ -64,6 +64,14 @@ def test_any_length(name, num_samples):
     assert torch.isfinite(x).all()
 
 
+@pytest.mark.parametrize("name", DESCRIPTORS)
+def test_mixed_precision_of_training_measures_the_same(name):
+    front_end, waveform = DESCRIPTORS[name](), buzz(150, 0.5) + 0.01 * noise(8000)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = front_end(waveform, all_real(waveform))[0]
+    assert torch.equal(half, front_end(waveform, all_real(waveform))[0])
+
+
 def test_a_clip_without_sound_and_one_without_samples_stay_finite():
     for front_end in (make() for make in DESCRIPTORS.values()):
         mask = torch.tensor([[True], [False]]).expand(2, 4000)

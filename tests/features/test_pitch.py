@@ -162,9 +162,25 @@ def test_heights_between_lags_are_interpolated_in_place():
     torch.testing.assert_close(between, curve(torch.linspace(-1, 1, 33)), atol=0.02, rtol=0)
 
 
-def test_an_impossible_range_is_refused():
-    with pytest.raises(ValueError, match="quarter"):
-        Pitch(sample_rate_hz=8000, max_hz=3000)
+@pytest.mark.parametrize("sample_rate_hz", [8000, 16000, 22050, 48000])
+def test_the_range_reaches_to_what_is_allowed_and_more_is_refused(sample_rate_hz):
+    """At the shortest and the longest period, and at high sampling rates, the kernels around a lag still fit."""
+    with pytest.raises(ValueError, match="max_hz at most") as refusal:
+        Pitch(sample_rate_hz=sample_rate_hz, max_hz=sample_rate_hz / 4)
+    highest_hz = int(str(refusal.value).split()[-1])
+    t = torch.arange(sample_rate_hz // 2) / sample_rate_hz
+    hz = torch.tensor([[300.0], [700.0]])
+    found = track(torch.sin(2 * math.pi * hz * t), sample_rate_hz=sample_rate_hz, max_hz=highest_hz - 1)
+    inner = found.f0_hz[:, 2:-2]
+    torch.testing.assert_close(inner / hz, torch.ones_like(inner), atol=0.01, rtol=0)
+    assert torch.isfinite(
+        track(0.1 * noise(2, 9000), sample_rate_hz=sample_rate_hz, max_hz=highest_hz - 1).hnr_db
+    ).all()
+
+
+def test_an_empty_range_is_refused():
+    with pytest.raises(ValueError, match="0 < min_hz < max_hz"):
+        Pitch(min_hz=300, max_hz=200)
 
 
 def test_agrees_with_opensmile_on_real_voices(real_data):

@@ -265,3 +265,20 @@ def test_the_shortest_and_the_silent_clip(make):
     planes, mask = front_end(torch.zeros(2, 3000), torch.arange(3000) < torch.tensor([[3000], [0]]))
     assert torch.isfinite(planes).all()
     assert not mask[1].any()
+
+
+@pytest.mark.parametrize("make", [LogMel, log_mel_3d, LogSpectrogram])
+def test_mixed_precision_of_training_measures_the_same(make):
+    front_end, waveform = make(), torch.sin(torch.arange(8000) / 20)[None]
+    with torch.autocast("cpu", torch.bfloat16):
+        half = front_end(waveform, all_real(waveform))[0]
+    assert torch.equal(half, front_end(waveform, all_real(waveform))[0])
+
+
+@pytest.mark.parametrize("make", [LogMel, log_mel_3d, LogSpectrogram])
+@pytest.mark.parametrize(("num_clips", "num_samples", "num_frames"), [(2, 0, 0), (0, 4000, 25)])
+def test_no_samples_and_no_clips_give_empty_planes(make, num_clips, num_samples, num_frames):
+    mask = torch.zeros(num_clips, num_samples, dtype=torch.bool)
+    planes, frame_mask = make()(torch.zeros(num_clips, num_samples), mask)
+    assert planes.shape[0] == frame_mask.shape[0] == num_clips
+    assert planes.shape[3] == frame_mask.shape[1] == num_frames

@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 from torchvision import models
 
 from avser.errors import CheckpointError, ConfigError
-from avser.models.backbones import build_backbone
+from avser.models.backbones import build_backbone, build_image_model
 
 NAMES = ["torchvision:squeezenet1_1", "torchvision:mobilenet_v2", "torchvision:resnet18", "timm:resnet10t"]
 
@@ -103,6 +103,23 @@ def test_faulty_weights_are_refused(tmp_path):
     save_file({"a": torch.zeros(1)}, other)
     with pytest.raises(CheckpointError, match="missing"):
         build_backbone("torchvision:squeezenet1_1", weights=str(other))
+
+
+def test_only_what_is_not_used_may_be_missing(tmp_path):
+    """Layers without their weights would stay random, and nobody would know."""
+    alexnet, path = models.alexnet(num_classes=3), tmp_path / "w.safetensors"
+    save_file(alexnet.features.state_dict(prefix="features."), path)
+    assert build_backbone("torchvision:alexnet", weights=str(path), max_stride=8).num_channels == 192
+    with pytest.raises(CheckpointError, match=r"classifier\.1"):
+        build_image_model("alexnet", weights=str(path))
+    save_file(alexnet.state_dict(), path)  # of other classes
+    loaded = build_image_model("alexnet", weights=str(path))
+    assert torch.equal(loaded.classifier[4].weight, alexnet.classifier[4].weight)
+    # Names such as fc1 are found among the convolutions too.
+    state = models.mobilenet_v3_small().state_dict()
+    save_file({k: v for k, v in state.items() if ".fc1." not in k}, path)
+    with pytest.raises(CheckpointError, match=r"fc1\.weight"):
+        build_backbone("torchvision:mobilenet_v3_small", weights=str(path))
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,23 @@ def test_frames_without_a_face_do_not_count(make_batch):
     torch.testing.assert_close(model(batch).logits, before)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "why"),
+    [
+        (["pcrn", "model.fusion.hidden=3"], "model.fusion belongs to av_roi"),
+        (["pcrn", "model.modalities=[video]"], "pcrn reads audio"),
+        (["coatt_mla", "model.modalities=[audio,video]"], "coatt_mla reads audio"),
+        (["cnn_bigru_levels", "model.modalities=[video]", "model.face_input=landmarks"], "levels reads crops"),
+        (["pcrn", "model.options={num_cells: many}"], "model.options of pcrn"),
+        (["model.options={num_cells: 3}"], "av_roi has none"),
+        (["model.face_input=landmarks"], "av_roi reads crops"),
+    ],
+)
+def test_nothing_is_passed_over_in_silence(overrides, why):
+    with pytest.raises(ConfigError, match=why):
+        build_model(load_config(overrides).model, ["a", "b"], sample_rate_hz=16000)
+
+
 def test_impossible_models_say_why():
     with pytest.raises(ConfigError, match="must agree to fuse"):
         build("model.video.dim=32")

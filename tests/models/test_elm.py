@@ -64,6 +64,16 @@ def test_kernel_elm_with_fewer_centres_is_the_subset_of_regressors():
     np.testing.assert_allclose(readout(features).numpy(), k @ dual, atol=1e-3)
 
 
+@pytest.mark.parametrize("name", READOUTS)
+def test_mixed_precision_does_not_change_the_scores(name):
+    features, targets, _ = clips(count=200)
+    readout = READOUTS[name](6, 3)
+    readout.fit(features, targets)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = readout(features)
+    assert torch.equal(mixed, readout(features))
+
+
 def test_a_second_fit_with_fewer_clips_forgets_the_first():
     features, targets, _ = clips()
     again, once = (KernelElmReadout(6, 3, max_centres=64) for _ in range(2))

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from avser.models.label_models import LABEL_MODELS, hmm, log_complement
+from avser.models.label_models import LABEL_MODELS, ergodic, hmm, log_complement
 
 
 def shares(batch, length, num_classes, seed=0):
@@ -55,6 +55,17 @@ def test_another_chain_by_enumeration():
         total += path_weight(path, "hmm", stay=0.6) * frames
     found = hmm(log_shares, torch.ones(1, 4, dtype=torch.bool), stay=0.6)
     assert found.item() == pytest.approx(math.log(total), abs=1e-5)
+
+
+@pytest.mark.parametrize(("num_classes", "right"), [(8, 1 / 8), (4, 0.5), (4, 0.9)])
+def test_the_likelihood_itself_leaves_few_emotional_frames(num_classes, right):
+    length, emotional = 500, torch.linspace(1e-4, 0.02, 2000)
+    others = [(1 - right) / (num_classes - 1)] * (num_classes - 1)
+    shares_of_states = torch.stack([1 - emotional, *(emotional * share for share in (right, *others))], dim=1)
+    log_shares = shares_of_states.log()[:, None].expand(-1, length, -1)
+    likelihood = ergodic(log_shares, torch.ones(len(emotional), length, dtype=torch.bool))[:, 0]
+    best = length * emotional[likelihood.argmax()]
+    assert best.item() == pytest.approx(-math.log(1 - right) / right, abs=0.05)
 
 
 @pytest.mark.parametrize("model", LABEL_MODELS)

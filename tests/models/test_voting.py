@@ -91,8 +91,11 @@ def test_a_member_with_two_votes_counts_twice():
 
 def test_attention_and_evidence_are_means_and_sequences_stand_side_by_side():
     outputs = [answer([[0.6, 0.3, 0.1]], ((0.2, 0.8),)), answer([[0.1, 0.8, 0.1]], ((0.6, 0.4),))]
+    for output, level in zip(outputs, (0.0, 1.0), strict=True):
+        output.attended["audio"].class_weights = torch.full((1, 2, 3), level)
     voted = vote(outputs, torch.ones(2))
     attended = voted.attended["audio"]
+    assert (attended.class_weights == 0.5).all()
     torch.testing.assert_close(attended.weights, torch.tensor([[0.4, 0.6]]))
     torch.testing.assert_close(attended.step_logits[0, 0], (outputs[0].logits + outputs[1].logits)[0] / 2)
     torch.testing.assert_close(

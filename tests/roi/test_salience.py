@@ -95,3 +95,12 @@ def test_salience_of_a_model_that_averages_is_what_each_step_adds() -> None:
 def test_attention_that_is_nearly_even_is_not_replaced() -> None:
     nearly = make_attended(weights=torch.tensor([[0.3333, 0.3334, 0.0, 0.3333], [0.0] * 4]))
     np.testing.assert_allclose(salience_curve(nearly, 0, 1).values, [0.3333, 0.3334, 0.3333], atol=1e-4)
+
+
+def test_a_clip_without_moments_gets_even_salience() -> None:
+    thirds = torch.tensor([[1.0, 1.0, 0.0, 1.0], [0.0] * 4]) / 3
+    same = torch.full((2, 4, 2), 7.0)
+    same[0, 1] += 1e-6  # what rounding leaves
+    for step_logits in (same, torch.zeros(2, 4, 2)):
+        curve = salience_curve(make_attended(weights=thirds, step_logits=step_logits), 0, 1)
+        np.testing.assert_allclose(curve.values, [1 / 3] * 3, atol=1e-6)

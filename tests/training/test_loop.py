@@ -4,10 +4,14 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
-from avser.config import TrainingConfig
+from avser.config import AugmentConfig, TrainingConfig
+from avser.structures import Batch
 from avser.training.checkpoint import Progress
-from avser.training.loop import Predictions, learning_rate_factor, note_validation
+from avser.training.loop import Predictions, learning_rate_factor, note_validation, train_epoch
 
 
 def test_the_rate_warms_up_and_falls_to_zero():
@@ -38,6 +42,14 @@ def test_the_best_epoch_has_the_highest_uar_then_the_lowest_loss():
     assert [round(h["val_uar"]) for h in progress.history] == [50, 25, 50, 50, 75]
 
 
+def test_an_epoch_that_only_prepares_is_never_the_best():
+    progress = Progress()
+    assert not note_validation(progress, 1.0, answers(3, 0.1), may_be_best=False)
+    assert (progress.epoch, progress.epochs_without_gain, len(progress.history)) == (1, 0, 1)
+    assert note_validation(progress, 1.0, answers(1, 2.0))
+    assert progress.best_epoch == 1
+
+
 def test_predictions_know_their_probabilities():
     found = answers(3, 2.0)
     assert found.uar == 0.75
@@ -50,3 +62,32 @@ def test_other_schedules_hold_or_decay_from_epoch_to_epoch():
     assert [learning_rate_factor(step, 10, constant) for step in (5, 50, 99)] == [1, 1, 1]
     decaying = TrainingConfig(epochs=10, warmup_share=0.0, schedule="exponential", decay=0.5)
     assert [learning_rate_factor(step, 10, decaying) for step in (5, 11, 25)] == [1, 0.5, 0.25]
+
+
+def test_half_precision_unscales_the_gradients_of_each_stage_once():
+    accelerator, model = Accelerator(), torch.nn.Linear(3, 1)
+    accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    accelerator.state._mixed_precision, accelerator.native_amp = "fp16", True  # as on a GPU
+    still = {"mixup": 0, "flip": 0, "brightness": 0, "contrast": 0, "shift": 0, "gain_db": 0, "noise_snr_db": None}
+    training = TrainingConfig(epochs=1, warmup_share=0.0, clip_norm=1e9, augment=AugmentConfig(**still))
+    batch = Batch(["a", "b"], waveform=torch.ones(2, 3), labels=torch.tensor([0, 0]))
+    try:
+        for _ in range(2):
+            before = model.weight.detach().clone()
+            optimizer = torch.optim.SGD([{"params": model.parameters(), "base_rate": 1.0}], lr=1.0)
+            train_epoch(
+                _OnWaveform(model), [batch], accelerator.prepare(optimizer), lambda output, _: output.sum(),
+                accelerator, training, Progress(), num_classes=2, steps_per_epoch=1, seed=0,
+            )  # fmt: skip
+            torch.testing.assert_close(before - model.weight.detach(), torch.full((1, 3), 2.0))
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+
+
+class _OnWaveform(torch.nn.Module):
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, batch):
+        return self.layer(batch.waveform)

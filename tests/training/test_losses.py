@@ -64,6 +64,14 @@ def test_entropy_is_one_for_uniform_and_zero_for_a_single_step():
     assert relative_entropy(part).tolist() == pytest.approx([1.0, 0.0], abs=1e-6)
 
 
+def test_the_entropy_of_those_that_lack_a_modality_is_not_counted():
+    part = attended(LOGITS, [[True] * 4, [False] * 4])
+    output = Output(torch.tensor(LOGITS), {"audio": part})
+    assert TrainingLoss(attention_entropy=0.5)(output, BATCH) == PLAIN(output.logits, BATCH.labels) + 0.5
+    nobody = Output(output.logits, {"audio": attended(LOGITS, [[False], [False]])})
+    assert TrainingLoss(attention_entropy=0.5)(nobody, BATCH) == PLAIN(output.logits, BATCH.labels)
+
+
 def test_balanced_weights_by_hand():
     assert balanced_class_weights([0, 0, 0, 1], 3).tolist() == pytest.approx([4 / 9, 4 / 3, 0.0])
 

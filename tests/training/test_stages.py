@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from avser.config import ModelConfig
+from avser.errors import ConfigError
 from avser.models import build as build_module
 from avser.models.attention import AttentionPooling
 from avser.models.system import System
@@ -109,3 +110,17 @@ def test_an_interrupted_stage_is_resumed_in_its_place(two_stages, config, monkey
     one, other = (load_trained(folder / "model.safetensors")[0].state_dict() for folder in (whole, broken))
     for name in one:
         torch.testing.assert_close(one[name], other[name])
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "override", "words"),
+    [
+        ("has_own_loss", True, "training.attention_entropy=0.1", "loss of its own"),
+        ("warm_up_epochs", 2, "training.epochs=2", "warms up for 2"),
+    ],
+)
+def test_what_a_system_would_pass_over_is_refused(two_stages, config, monkeypatch, attribute, value, override, words):
+    monkeypatch.setattr(TwoStages, attribute, value)
+    with pytest.raises(ConfigError, match=words):
+        train(config(override))
+    assert not two_stages

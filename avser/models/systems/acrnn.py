@@ -44,6 +44,8 @@ class Acrnn(System):
         segment_s: length of a segment, in seconds.
     """
 
+    has_own_loss = True
+
     def __init__(
         self,
         num_classes: int,
@@ -150,6 +152,8 @@ class AcrnnNetwork(nn.Module):
         self.cnn = Backbone(nn.Sequential(*layers), num_planes=3)
         self.hop_s, self.slide_back, self.stride = hop_s, slide_back, int(self.cnn.stride)
         self.length = self.stride * round(segment_s / hop_s / self.stride)
+        if not self.length:
+            raise ValueError(f"segment_s={segment_s}: a segment holds at least a step of {self.stride * hop_s:g} s")
         self.linear = nn.Linear(self.cnn.num_channels * self.cnn.num_rows(num_mels), num_linear)
         self.norm = RowNorm(num_linear)
         self.lstm = Lstm(num_linear, num_cells, bidirectional=True)

@@ -117,7 +117,7 @@ class AttentiveCnn(System):
         times = (frame * self.front_end.hop_s + self.front_end.offset_s).expand(mask.shape)
         attended = self.pooling(sequence * mask[..., None], mask, times)
         pooled = self.dropout(attended.pooled)
-        logits = self.pooling.evidence(pooled)
+        logits = self.pooling.evidence(pooled) * attended.present[:, None]
         extra = {name: head(pooled) for name, head in self.views.items()}
         return Output(logits, {"audio": replace(attended, logits=logits)}, extra)
 

@@ -39,6 +39,8 @@ class FrameElm(System):
         ValueError: an unknown read-out, or options that it does not have.
     """
 
+    has_own_loss = True
+
     def __init__(
         self,
         *,
@@ -62,10 +64,10 @@ class FrameElm(System):
 
     @torch.no_grad()
     def fit_readout(self, batches: Iterable[Batch]) -> None:
-        """Solve the read-out for the statistics of the training clips; clips without a voice or a label are left out.
+        """Solve the read-out for the statistics of the training clips; clips without a voice are left out.
 
         Raises:
-            ValueError: no clip is left.
+            ValueError: no clip is left, or a batch has no labels.
         """
         features, targets = [], []
         for batch in batches:
@@ -120,7 +122,9 @@ class BlstmRvElm(FrameElm):
 
     Args:
         label_model: "ergodic", "hmm", "ctc" or "hard", see `avser.models.label_models`.
-        warm_start_epochs: so many first epochs train with "hard"; NULL would take all frames otherwise (our choice).
+        warm_start_epochs: so many first epochs train with "hard", to tell emotions apart before NULL may be said (our
+            choice); validation never chooses one of them. Afterwards the likelihood itself leaves about one emotional
+            frame in a clip, see `label_models`. With "hard" there are none.
         min_voicing: frames less periodic (0..1) are left out as unvoiced or silent; 0 keeps all, and so does a clip
             without any voiced frame. That such frames go is remembered, not verified; the threshold is our choice.
         cells, layers: LSTM cells in each direction, remembered, not verified.
@@ -153,12 +157,13 @@ class BlstmRvElm(FrameElm):
         if label_model not in LABEL_MODELS:
             raise ValueError(f"label_model={label_model!r}; take one of {', '.join(LABEL_MODELS)}")
         self.label_model = self.current_label_model = label_model
-        self.warm_start_epochs, self.min_voicing = warm_start_epochs, min_voicing
+        self.warm_up_epochs = 0 if label_model == "hard" else warm_start_epochs
+        self.min_voicing = min_voicing
         self.blstm = nn.LSTM(self.front_end.num_features, cells, layers, batch_first=True, bidirectional=True)
         self.states = nn.Linear(2 * cells, 1 + num_classes)  # 0 is NULL
 
     def begin_epoch(self, epoch: int, num_epochs: int) -> None:
-        self.current_label_model = "hard" if epoch < self.warm_start_epochs else self.label_model
+        self.current_label_model = "hard" if epoch < self.warm_up_epochs else self.label_model
 
     def forward(self, batch: Batch) -> Output:
         x, mask = self.describe(batch)

@@ -45,15 +45,15 @@ class CoAttention(System):
     Args:
         encoder: "local", or the source of a `Wav2Vec2`: a Hugging Face folder, or .safetensors with torchaudio's names.
         encoder_dim: width of its steps; 768 for wav2vec 2.0 base.
-        normalize_waveform: mean 0 and deviation 1 of a segment before the encoder, as wav2vec 2.0 was trained (our
-            choice: the released code leaves it out).
+        normalize_waveform: mean 0 and deviation 1 of a segment before the encoder, as Hugging Face's preprocessing does
+            (our choice: the released code leaves it out).
         backbone, weights: image CNN and weights of the spectrogram branch, as in `build_backbone`; the paper's are
             AlexNet's of ImageNet.
         image_px: height of the spectrogram's picture; its width is one and a half times that.
         pool: "flatten" gives the 300 states of the BiLSTM a weight each; "attention" is our choice, and small.
         mfcc_hidden, mfcc_layers, mfcc_dropout: of the BiLSTM, a direction.
         dim: of each branch's summary.
-        dropout: before each of the layers that are linear.
+        dropout: before each linear layer but the last.
         preemphasis: of the waveform, before all three views.
 
     Raises:
@@ -64,6 +64,8 @@ class CoAttention(System):
     segment_s = 3.0
     num_frames, frames_a_step = 300, STEP_SAMPLES // 160
     num_steps = (48000 - REACH_SAMPLES) // STEP_SAMPLES + 1  # 149
+
+    has_own_loss = True
 
     def __init__(
         self,
@@ -160,7 +162,8 @@ class CoAttention(System):
             samples (S, 48000), pictures (S, 3, image_px, 1.5 * image_px), coefficients Segments (S, 40, 300).
         """
         decibels, frame_mask = self._decibels(waveform, waveform_mask)
-        coefficients, _ = self.mfcc(waveform, waveform_mask)  # (B, T, 40)
+        with torch.autocast(waveform.device.type, enabled=False):  # its powers are beyond the range of float16
+            coefficients, _ = self.mfcc(waveform, waveform_mask)  # (B, T, 40)
         # In steps of 20 ms: a clip reaches to the end of the last step that it touches.
         reach = -(-waveform_mask.sum(dim=1) // STEP_SAMPLES)
         num_steps = max(int(reach.max()), 1)
@@ -205,7 +208,8 @@ class CoAttention(System):
     def _attended(self, alpha: Tensor, steps: Tensor, real: Tensor, samples: Segments, clip_logits: Tensor) -> Attended:
         """The co-attention of all segments on the clip's axis; no head tells what a single step says.
 
-        Where two segments overlap their weights are averaged. Steps of 25 ms every 20 ms leave out one in 150 where two
+        Where two segments overlap their weights are averaged. Where the co-attention's ReLU is zero throughout a clip,
+        so are its weights: nothing of the encoder was heard. Steps of 25 ms every 20 ms leave out one in 150 where two
         segments meet; there the mask is False.
         """
         both = torch.cat([alpha[..., None], steps], dim=2)

@@ -50,6 +50,7 @@ class DcnnBlstmAttention(System):
     """
 
     num_stages = 2
+    has_own_loss = True
 
     def __init__(
         self,

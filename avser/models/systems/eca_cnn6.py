@@ -47,6 +47,8 @@ class EcaCnn6(System):
         ValueError: an augmentation that is not one of these, or a test window that is no setting.
     """
 
+    has_own_loss = True
+
     def __init__(
         self,
         num_classes: int,
@@ -86,6 +88,7 @@ class EcaCnn6(System):
         self.multi_stft, self.test_setting = multi_stft, list(windows_s).index(test_window_s)
         self.num_mels, self.num_columns = num_mels, num_columns
         self.network = six_convolutions(channels, attended_layers)
+        self.columns_per_step = 2 ** (len(channels) // 2)
         self.readout = AttentionPooling(channels[-1], num_classes, kind="mean")
 
     def forward(self, batch: Batch) -> Output:
@@ -109,7 +112,7 @@ class EcaCnn6(System):
         pictures, times = self.pictures(waveform, mask, setting)
         features = self.network(pictures)  # (B', D, F', T')
         sequence = features.mean(dim=2).transpose(1, 2)
-        step_times = nn.functional.adaptive_avg_pool1d(times[:, None], sequence.shape[1])[:, 0]
+        step_times = nn.functional.avg_pool1d(times[:, None], self.columns_per_step)[:, 0]
         present = mask.any(dim=1, keepdim=True).expand(step_times.shape)
         num_clips = len(batch)
         if extra:

@@ -180,7 +180,10 @@ def set_gain(waveform: Tensor, mask: Tensor, percentile: float) -> Tensor:
 
 
 def only_real_steps(attended: Attended, mask: Tensor) -> Attended:
-    """The same verdict, told by fewer steps: what the others say becomes a constant part of each that is left."""
+    """The same verdict, told by fewer steps: what the others say becomes a constant part of each that is left.
+
+    Where no step is left there is no verdict either.
+    """
     assert attended.step_logits is not None
     kept = attended.weights * mask
     share = kept.sum(dim=1, keepdim=True)
@@ -188,7 +191,8 @@ def only_real_steps(attended: Attended, mask: Tensor) -> Attended:
     others = torch.einsum("bt,btc->bc", attended.weights - kept, attended.step_logits)
     step_logits = (attended.step_logits * share[..., None] + others[:, None]) * mask[..., None]
     pooled = torch.einsum("bt,btd->bd", weights, attended.sequence)
-    return replace(attended, weights=weights, step_logits=step_logits, mask=mask, pooled=pooled)
+    logits = attended.logits * mask.any(dim=1, keepdim=True)
+    return replace(attended, weights=weights, step_logits=step_logits, mask=mask, pooled=pooled, logits=logits)
 
 
 def init_like_keras(module: nn.Module) -> None:

@@ -5,13 +5,14 @@ ICASSP 2021, arXiv 2102.01813. Sizes, front end, segments and augmentation are f
 (github.com/lessonxmk/Optimized_attention_for_SER), whose area attention is tensor2tensor's (Li et al. 2019).
 
 The paper describes areas over time and frequency. In the released code areas are runs along time alone, for the library
-takes each row of frequency as a head of its own; `mode` chooses. There, dropout also stays on while testing, clips of
-at most 2 s are left out, and the end of a clip that fills no segment is not heard; none of that is repeated here.
+takes each row of frequency as a head of its own; `mode` chooses. There, dropout also stays on while testing, BatchNorm
+is never told that it trains, clips of at most 2 s are left out, and the end of a clip that fills no segment is not
+heard; none of that is repeated here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -19,13 +20,15 @@ from torch.utils.checkpoint import checkpoint
 
 from avser.features.perturb import vtlp_warp
 from avser.features.spectral import LogMel
+from avser.models.area_attention import HIDDEN, Areas, area_shares, box_averages, keyed_scores, told_by_maxima
 from avser.models.segments import Segments, cut_segments, mean_of_clips, mean_over_overlaps
 from avser.models.system import Criterion, System
 from avser.models.systems.light_sernet import init_like_keras
 from avser.structures import Attended, Batch, Output
 
-HIDDEN = -1e30  # score of a masked cell: no area that holds one gets any weight
 MODES = ("2d", "released")
+KEYS = ("mean", "max", "sample")
+VALUES = ("sum", "mean", "max")
 
 
 class MacnnArea(System):
@@ -39,8 +42,11 @@ class MacnnArea(System):
     Args:
         mode: "2d" for areas over time and frequency, "released" for runs along time in each row (see above).
         max_height, max_width: largest area, in cells along frequency and time.
-        value: what an area passes on, the "sum" (authors' code) or the "mean" of its cells; its key is their mean.
-            The authors' code knows more keys (maximum, a sample) and the maximum as a value; they are not offered.
+        key: what a query is compared with, the "mean" of an area's cells (authors' code), their "max" in each feature,
+            or a "sample": their mean and, while training, noise of their deviation. "max" and "sample" are
+            tensor2tensor's, and slower.
+        value: what an area passes on, the "sum" of its cells (authors' code), their "mean", or their "max" in each
+            feature (both tensor2tensor's). A maximum counts as told by the cell that has it; equal cells share it.
         attention_dropout: of the weights of areas, while training.
         segment_s, train_hop_s, hop_s: length of a segment, and from one to the next in training and otherwise.
         num_mels, window_s, spacing_s, log_floor: of the log10 mel spectrogram; the floor is our choice.
@@ -51,8 +57,11 @@ class MacnnArea(System):
         norm_momentum: of BatchNorm, in PyTorch's sense; Keras calls 0.01 a momentum of 0.99.
 
     Raises:
-        ValueError: a mode or value that is not one of these, or areas larger than the map.
+        ValueError: a mode, key or value that is not one of these, areas larger than the map, or bands that are not a
+            multiple of 4 in number.
     """
+
+    has_own_loss = True
 
     def __init__(
         self,
@@ -62,6 +71,7 @@ class MacnnArea(System):
         mode: str = "2d",
         max_height: int = 3,
         max_width: int = 3,
+        key: str = "mean",
         value: str = "sum",
         attention_dropout: float = 0.5,
         segment_s: float = 2.0,
@@ -79,8 +89,11 @@ class MacnnArea(System):
         norm_momentum: float = 0.01,
     ) -> None:
         super().__init__()
-        if mode not in MODES or value not in ("sum", "mean"):
-            raise ValueError(f"mode={mode!r}, value={value!r}; take 2d or released, and sum or mean")
+        for name, got, allowed in (("mode", mode, MODES), ("key", key, KEYS), ("value", value, VALUES)):
+            if got not in allowed:
+                raise ValueError(f"{name}={got!r}; take one of {', '.join(allowed)}")
+        if num_mels % 4:
+            raise ValueError(f"num_mels={num_mels}; take a multiple of 4")
         self.log_mel = LogMel(
             sample_rate_hz=sample_rate_hz,
             num_mels=num_mels,
@@ -108,7 +121,8 @@ class MacnnArea(System):
         self.max_area = (1 if mode == "released" else max_height, max_width)
         if self.max_area[0] > self.num_rows or max_width > self.num_steps:
             raise ValueError(f"areas of {max_height} x {max_width} in a map of {self.num_rows} x {self.num_steps}")
-        self.value, self.attention_dropout, self.chunk = value, attention_dropout, chunk
+        self.key, self.value = key, value
+        self.attention_dropout, self.chunk = attention_dropout, chunk
         self.head = nn.Linear(self.num_rows * self.num_steps * channels[-1], num_classes)
         self.vtlp_replicas, self.vtlp_range = vtlp_replicas, vtlp_range
         init_like_keras(self)
@@ -191,11 +205,19 @@ class MacnnArea(System):
     def _attend_chunk(self, cells: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         cells = cells.unflatten(1, (self.heads, -1))  # (S, G, H, W, D), attention within each of the G heads
         queries = cells.flatten(2, 3)  # (S, G, Q, D)
-        scores = torch.einsum("sghwd,sgqd->sghwq", cells, queries).float()
-        scores = scores.masked_fill(~mask[:, None, None, :, None], HIDDEN)
+        if self.key == "mean" or (self.key == "sample" and not self.training):
+            scores = torch.einsum("sghwd,sgqd->sghwq", cells, queries).float()
+            scores = scores.masked_fill(~mask[:, None, None, :, None], HIDDEN)
+            areas: Iterable[Areas] = box_averages(scores, *self.max_area)
+        else:
+            areas = keyed_scores(cells, queries, mask, *self.max_area, key=self.key)
         dropout = self.attention_dropout if self.training else 0.0
-        shares = area_shares(scores, *self.max_area, value=self.value, dropout=dropout)
         asked = mask[:, None, None, :].expand(-1, self.heads, cells.shape[2], -1).flatten(2)  # (S, G, Q)
+        if self.value == "max":
+            dense = self.head.weight.view(-1, self.heads, *queries.shape[2:])  # (C, G, Q, D)
+            gathered, evidence = told_by_maxima(areas, cells, dense, asked, dropout=dropout)
+            return gathered.flatten(1, 2), evidence
+        shares = area_shares(areas, cells, value=self.value, dropout=dropout)
         shares = shares * asked[:, :, None, None]
         # Not summed over the columns w yet: what each of them sends to each query.
         sent = torch.einsum("sghwq,sghwd->swgqd", shares, cells)
@@ -263,61 +285,6 @@ class MapCnn(nn.Module):
     def forward(self, planes: Tensor) -> Tensor:
         """(S, 1, F, T) -> (S, D, F / 2, T / 4)"""
         return self.deeper(torch.cat([self.tall(planes), self.wide(planes)], dim=2))
-
-
-def num_areas(height: int, width: int, max_height: int, max_width: int) -> int:
-    """How many rectangles of up to max_height x max_width cells a map holds."""
-    rows, columns = (
-        sum(size - extent + 1 for extent in range(1, largest + 1))
-        for size, largest in ((height, max_height), (width, max_width))
-    )
-    return rows * columns
-
-
-def area_shares(scores: Tensor, max_height: int, max_width: int, *, value: str = "sum", dropout: float = 0.0) -> Tensor:
-    """Attention over all rectangles of a map, told as how much of each cell every query gets.
-
-    A query's score of an area is its product with the mean of the area's cells, hence the mean of its scores of them.
-    So the areas' scores are box averages of the cells', one softmax runs over all sizes, and what a cell passes on is
-    summed over the areas that hold it: no area is ever written out, and the result is a map of cells again.
-
-    Args:
-        scores: (..., H, W, Q) products of each cell with each query; about -1e30 hides a cell.
-        value: an area passes on the "sum" of its cells, or their "mean".
-        dropout: chance that an area is left out for a query.
-
-    Returns:
-        (..., H, W, Q): attention's answer to query q is sum over cells of share * cell.
-    """
-    height, width = scores.shape[-3:-1]
-    scores = scores - scores.detach().amax(dim=(-3, -2), keepdim=True)
-    shares, total = torch.zeros_like(scores), torch.zeros_like(scores[..., :1, :1, :])
-    rows = scores
-    for h in range(1, max_height + 1):
-        if h > 1:  # sums over h rows, from those over h - 1
-            rows = rows.narrow(-3, 0, height - h + 1) + scores.narrow(-3, h - 1, height - h + 1)
-        in_rows, box = torch.zeros_like(rows), rows
-        for w in range(1, max_width + 1):
-            if w > 1:
-                box = box.narrow(-2, 0, width - w + 1) + rows.narrow(-2, w - 1, width - w + 1)
-            power = torch.exp(box / (h * w))
-            total = total + power.sum(dim=(-3, -2), keepdim=True)
-            passed = drop_some(power, dropout) if dropout else power
-            if value == "mean":
-                passed = passed / (h * w)
-            for column in range(w):
-                in_rows.narrow(-2, column, width - w + 1).add_(passed)
-        for row in range(h):
-            shares.narrow(-3, row, height - h + 1).add_(in_rows)
-    return shares / total
-
-
-def drop_some(values: Tensor, chance: float) -> Tensor:
-    """Dropout with a chance in 256ths, from random bytes: a number drawn for each area would take most of the time."""
-    words = torch.empty(-(-values.numel() // 8), dtype=torch.int64, device=values.device).random_(-(2**63), None)
-    threshold = round(256 * chance)
-    kept = words.view(torch.uint8)[: values.numel()].view(values.shape) >= threshold
-    return values * kept * (256 / (256 - threshold))
 
 
 def segments_at(segments: Segments, num_clips: int, num_steps: int) -> Tensor:

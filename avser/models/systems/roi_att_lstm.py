@@ -13,6 +13,7 @@ summaries before.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -258,6 +259,8 @@ class LstmSystem(System):
     def prepare(self, batches: Iterable[Batch]) -> None:
         """Fit the scales of voice and face in one pass; only the face's numbers are kept meanwhile."""
         voice, face = (self.branches[name].reader if name in self.branches else None for name in ("audio", "video"))
+        if voice is None and not isinstance(face, TrackReader):
+            return  # pictures have no scale to fit
         faces: list[tuple[Tensor, Tensor]] = []
 
         def voices() -> Iterator[tuple[Tensor, Tensor]]:
@@ -267,10 +270,10 @@ class LstmSystem(System):
                 if isinstance(voice, VoiceReader) and voice.can_read(batch):
                     yield voice.frames(batch)
 
-        if isinstance(voice, VoiceReader):
-            voice.statistics.fit(voices())
-        elif isinstance(face, TrackReader):
-            list(voices())
+        stream = voices()
+        first = next(stream, None)  # reads to the first batch with a voice, or all of them for the faces alone
+        if first is not None and isinstance(voice, VoiceReader):
+            voice.statistics.fit(chain([first], stream))
         if isinstance(face, TrackReader):
             face.fit(faces)
 

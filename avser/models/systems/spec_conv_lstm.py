@@ -51,6 +51,7 @@ class SpecConvLstm(System):
         self.log_mel = LogMel(
             sample_rate_hz=sample_rate_hz,
             num_mels=num_mels,
+            max_hz=min(8000.0, sample_rate_hz / 2),
             num_channels=1,
             # Twice the usual length: with 128 bands the lowest would lie between two bins and be empty.
             fft_length=2 * 2 ** (round(0.025 * sample_rate_hz) - 1).bit_length(),

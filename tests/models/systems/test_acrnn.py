@@ -127,7 +127,7 @@ def test_a_lone_row_in_training_is_normalised_as_in_use():
     assert norm.num_batches_tracked == 0
 
 
-@pytest.mark.parametrize("options", [{"pool": "max"}, {"score": "dot"}, {"num_convs": 0}])
+@pytest.mark.parametrize("options", [{"pool": "max"}, {"score": "dot"}, {"num_convs": 0}, {"segment_s": 0.005}])
 def test_unknown_options_are_refused(build, options):
     with pytest.raises(ValueError, match=next(iter(options))):
         build(**options)

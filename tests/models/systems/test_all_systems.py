@@ -16,7 +16,7 @@ from avser.models.systems import SYSTEMS
 from avser.roi.intervals import describe_degenerate, find_regions
 from avser.roi.salience import salience_curve
 from avser.structures import Batch
-from avser.training.losses import TrainingLoss
+from avser.training.losses import TrainingLoss, relative_entropy
 
 EMOTIONS = ["anger", "happiness", "neutral", "sadness"]
 HZ = 16000
@@ -24,6 +24,7 @@ HZ = 16000
 SMALL_ACRNN = "{num_convs: 2, first_maps: 8, num_maps: 16, num_linear: 32, num_cells: 32}"
 SMALL_ENSEMBLE = [f"model.options={{num_members: 2, member: {SMALL_ACRNN}}}"]
 LIGHT: dict[str, list[str]] = {
+    "blstm_rv_elm": ["model.options.warm_start_epochs=0"],
     "acrnn": [f"model.options={SMALL_ACRNN}"],
     "acrnn_bagging": SMALL_ENSEMBLE,
     "acrnn_redag": SMALL_ENSEMBLE,
@@ -137,6 +138,17 @@ def _longer(x, amount, dim):
 
 
 @every_system
+def test_a_wish_for_few_regions_is_heard_or_refused(name, overrides):
+    """`training.attention_entropy` reaches the loss, or the system says that its loss has no place for it."""
+    model, batch = build(name, overrides).train(), speaking_faces((1.0, 0.8))
+    with torch.no_grad():
+        output = model(batch)
+        plain, wished = (model.training_loss(output, batch, TrainingLoss(attention_entropy=w)) for w in (0.0, 0.5))
+        looks_at_one_step = all(relative_entropy(part).abs().max() < 1e-6 for part in output.attended.values())
+    assert plain != wished or model.has_own_loss or looks_at_one_step
+
+
+@every_system
 def test_any_length_gives_a_verdict_and_moments_within_the_clip(name, overrides):
     model = build(name, overrides)
     durations = (0.3, 2.0) if name not in ("macnn_area",) else (0.3, 3.0)
@@ -165,6 +177,8 @@ def test_any_length_gives_a_verdict_and_moments_within_the_clip(name, overrides)
 @every_system
 def test_padding_and_company_change_nothing(name, overrides):
     model = build(name, overrides)
+    for stage in range(model.num_stages + 1):  # in use, with all its parts
+        model.enter_stage(stage)
     together = speaking_faces((1.7, 0.9))
     alone = speaking_faces((1.7,))
     with torch.no_grad():
@@ -178,6 +192,9 @@ def test_padding_and_company_change_nothing(name, overrides):
             assert real.sum() == real_too.sum()
             torch.testing.assert_close(other.weights[i][real_too], part.weights[i][real], atol=1e-4, rtol=1e-3)
             torch.testing.assert_close(other.times[i][real_too], part.times[i][real])
+            if part.step_logits is not None and other.step_logits is not None:
+                said, said_too = part.step_logits[i][real], other.step_logits[i][real_too]
+                torch.testing.assert_close(said_too, said, atol=2e-4, rtol=1e-3)
 
 
 @every_system
@@ -241,12 +258,12 @@ def test_attention_and_salience_depend_on_the_clip(name, overrides):
         assert curves[0].values.sum() == pytest.approx(1, abs=1e-6)
         # An untrained network may attend almost evenly, which says nothing of when.
         assert find_regions(curves[0], modality, rule="coverage") or describe_degenerate(curves[0])
-        # A network that listens to its last state alone has one curve for all; any other sees differences.
+        # What listens to its last state alone has one curve for all; any other sees differences.
         if name not in LAST_STATE:
             assert abs(curves[0].values - curves[1].values).max() > 1e-6
 
 
-LAST_STATE = {"roi_lstm", "spec_conv_lstm", "pcrn"}
+LAST_STATE = {"roi_lstm", "spec_conv_lstm"}
 
 
 @every_system

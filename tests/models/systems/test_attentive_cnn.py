@@ -71,6 +71,13 @@ def test_the_verdict_is_the_attended_evidence_and_attention_is_linear(build, mak
     torch.testing.assert_close(attended.weights[0], scores)
 
 
+def test_a_clip_without_a_voice_says_nothing(build, make_batch):
+    with torch.no_grad():
+        output = build()(make_batch((16000, 0), (1, 1)))
+    assert output.logits[0].any()
+    assert not output.logits[1].any()
+
+
 def test_the_losses_of_the_views_are_added(build, make_batch):
     model, batch = build(), make_batch((16000, 9000, 12000), (1, 1, 1))
     output, criterion = model(batch), TrainingLoss()

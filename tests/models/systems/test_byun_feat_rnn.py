@@ -6,7 +6,13 @@ import torch
 
 from avser.config import load_config
 from avser.models.build import build_model
-from avser.models.systems.byun_feat_rnn import ByunFeatRnn, CombinedFeatures, choose_features, clip_statistics
+from avser.models.systems.byun_feat_rnn import (
+    ByunFeatRnn,
+    CombinedFeatures,
+    choose_features,
+    choose_greedily,
+    clip_statistics,
+)
 
 
 def small(**options):
@@ -82,6 +88,74 @@ def test_constants_and_too_few_clips_choose_nothing():
     assert not choose_features(means, deviations, 0 * labels).any()
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("test", ["kruskal", "anova"])
+def test_what_varies_only_in_an_emotion_with_one_clip_is_a_constant(test):
+    means, deviations, labels = measured()
+    labels[labels == 2] = 0
+    labels[-1] = 2
+    means[:, 3] = deviations[:, 3] = 0.0
+    means[-1, 3] = 1.0
+    means[:, 1] += 5 * labels
+    assert choose_features(means, deviations, labels, test=test).tolist() == [False, True, False, False, False, False]
+
+
+def test_greedy_choice_takes_what_is_missing_and_nothing_twice():
+    """One feature tells one emotion from the rest, the deviation of another the other two; then nothing is left."""
+    means, deviations, labels = measured()
+    means[:, 1] += 60 * (labels == 0)
+    means[:, 2] = means[:, 1] + 0.1 * means[:, 2]
+    deviations[:, 4] += 20 * (labels == 1)
+    assert choose_greedily(means, deviations, labels) == ([4, 1], 1.0)
+    assert choose_greedily(means, deviations, labels, max_features=1)[0] == [4]
+
+
+def test_greedy_choice_sees_what_helps_only_beside_another():
+    """A feature that holds nothing but the noise of another: no test of one feature alone finds it."""
+    means, deviations, labels = measured(num_features=4)
+    means[:, 0] = labels + means[:, 3]
+    assert not choose_features(means, deviations, labels)[3]
+    order, uar = choose_greedily(means, deviations, labels)
+    assert order[:2] == [0, 3]
+    assert uar > 0.9 > 0.7 > choose_greedily(means, deviations, labels, max_features=1)[1]
+
+
+def test_the_uar_of_the_greedy_choice_is_that_of_clips_held_out():
+    """The discriminant as the nearest centre in Mahalanobis' distance, each emotion's clips in five stretches."""
+    means, deviations, labels = measured(count=97, num_features=3)
+    means += 1.2 * np.stack([labels == 0, labels == 1, 3 * (labels == 2)], axis=1) + [0, 50, 0]
+    order, uar = choose_greedily(means, deviations, labels, max_features=2)
+    assert len(order) == 2
+    values = np.concatenate([means[:, order], deviations[:, order]], axis=1)
+    right = {0: [], 1: [], 2: []}
+    stretches = [np.array_split(np.flatnonzero(labels == emotion), 5) for emotion in right]
+    for held in map(np.concatenate, zip(*stretches, strict=True)):
+        train = np.setdiff1d(np.arange(97), held)
+        scaled = (values - values[train].mean(axis=0)) / values[train].std(axis=0)
+        centres = np.stack([scaled[train][labels[train] == emotion].mean(axis=0) for emotion in right])
+        within = scaled[train] - centres[labels[train]]
+        inverse = np.linalg.inv(0.9 * within.T @ within / len(train) + 0.1 * np.eye(4))
+        for clip in held:
+            away = scaled[clip] - centres
+            nearest = np.einsum("kd,de,ke->k", away, inverse, away).argmin()
+            right[labels[clip]].append(nearest == labels[clip])
+    assert 0.5 < uar < 1
+    assert uar == pytest.approx(np.mean([np.mean(answers) for answers in right.values()]))
+
+
+def test_greedy_choice_passes_over_emotions_with_too_few_clips():
+    means, deviations, labels = measured()
+    means[:, 1] += 60 * (labels == 0)
+    rare = np.where(labels == 2, np.where(np.arange(90) < 12, 7, 0), labels)  # four clips of emotion 7
+    assert (
+        choose_greedily(means, deviations, rare)[0]
+        == choose_greedily(means[rare != 7], deviations[rare != 7], rare[rare != 7])[0]
+    )
+    assert choose_greedily(means, deviations, 0 * labels) == ([], 0.0)
+    assert choose_greedily(means[:12], deviations[:12], labels[:12]) == ([], 0.0)
+    assert choose_greedily(0 * means, 0 * deviations, labels)[0] == []
+
+
 def test_clip_statistics_by_hand():
     x = torch.tensor([[[1.0], [3.0], [99.0]], [[7.0]] * 3])
     mean, deviation = clip_statistics(x, torch.tensor([[True, True, False], [False] * 3]))
@@ -107,6 +181,17 @@ def test_what_was_chosen_is_told_saved_and_alone_heard(make_batch):
     loaded = small()
     loaded.load_state_dict(model.state_dict())
     assert torch.equal(loaded.selected, model.selected)
+
+
+def test_the_greedy_choice_is_told_in_its_order_and_alone_heard(make_batch):
+    model, again, batch = small(selection="greedy"), small(selection="greedy", max_features=1), spoken(make_batch)
+    model.prepare([batch])
+    again.prepare([batch])
+    told = model.notes[0].partition(": ")[2].split(", ")
+    assert model.notes[0].startswith(f"{len(told)} of 80 features chosen greedily by what they add")
+    assert {model.front_end.names.index(name) for name in told} == set(model.selected.nonzero().flatten().tolist())
+    assert again.notes[0].endswith(f": {told[0]}")
+    assert again.selected.sum() == 1
 
 
 def test_all_features_stay_where_none_differs_or_none_is_to_be_chosen(make_batch):
@@ -140,6 +225,17 @@ def test_weights_are_the_shares_of_mean_and_maxima(make_batch):
     assert audio.weights[1, 57:].abs().max() == 0
 
 
+def test_mixed_precision_of_training_measures_the_same(make_batch):
+    """The scale and the choice of features are fitted outside of it."""
+    model, batch = small(), spoken(make_batch, per_class=1)
+    inputs = []
+    model.statistics.register_forward_hook(lambda _, given, scaled: inputs.append(given[0]))
+    with torch.autocast("cpu", torch.bfloat16):
+        model(batch)
+    model(batch)
+    assert torch.equal(*inputs)
+
+
 def test_padding_changes_nothing_and_a_clip_without_voice_is_answered(make_batch):
     model = small()
     model.prepare([spoken(make_batch)])
@@ -149,7 +245,7 @@ def test_padding_changes_nothing_and_a_clip_without_voice_is_answered(make_batch
 
 
 def test_wrong_options_and_batches_are_refused(make_batch):
-    with pytest.raises(ValueError, match="selection='greedy'"):
-        small(selection="greedy")
+    with pytest.raises(ValueError, match="selection='lasso'; take one of kruskal, anova, greedy, none"):
+        small(selection="lasso")
     with pytest.raises(ValueError, match="reads the voice"):
         small()(make_batch().without("audio"))

@@ -80,6 +80,17 @@ def test_short_clips_are_filled_behind_in_every_view(system, make_batch):
     torch.testing.assert_close(right, right[:, :, :1, :1].expand_as(right))
 
 
+def test_half_precision_sees_the_same_views(system):
+    time = torch.arange(48000) / 16000
+    tone = 0.9 * torch.sin(2 * torch.pi * 440 * time)[None]
+    mask = torch.ones_like(tone, dtype=torch.bool)
+    with torch.autocast("cpu", torch.float16):
+        halves = system.segments(tone, mask)
+    for half, full in zip(halves, system.segments(tone, mask), strict=True):
+        values = (half, full) if isinstance(half, torch.Tensor) else (half.values, full.values)
+        torch.testing.assert_close(*values)
+
+
 def test_the_picture_has_high_frequencies_on_top_and_the_range_of_training(make_batch):
     system = build()
     time = torch.arange(48000) / 16000

@@ -5,6 +5,8 @@ import torch
 from safetensors.torch import save_file
 from torchvision import models
 
+from avser.config import load_config
+from avser.data.augment import augment_batch
 from avser.errors import ConfigError
 from avser.models.systems.dcnn_blstmwa import DcnnBlstmAttention, SegmentCnn
 from avser.training.losses import TrainingLoss
@@ -81,6 +83,16 @@ def test_a_whole_clip_is_read_to_its_end(system, make_batch):
     assert times[0, 0] == pytest.approx(0.315)
     assert times[0, -1] == pytest.approx(90000 / 16000 - 0.325, abs=0.01)
     assert times[1, 0] == pytest.approx(0.09)  # the middle of its 19 frames
+
+
+def test_the_recipe_plays_clips_faster_or_slower(make_batch):
+    """Up to a tenth, each clip by a factor of its own."""
+    augment = load_config(["dcnn_blstmwa"]).training.augment
+    batch = make_batch((48000,) * 6, (1,) * 6)
+    lengths = augment_batch(batch, augment, 3, torch.Generator().manual_seed(0)).waveform_mask.sum(dim=1)
+    assert ((lengths >= 48000 / 1.1 - 1) & (lengths <= 48000 / 0.9 + 1)).all()
+    assert len(lengths.unique()) == 6
+    assert lengths.max() - lengths.min() > 2000
 
 
 def test_each_channel_goes_from_zero_to_one_over_the_clip(system, make_batch):

@@ -116,6 +116,14 @@ def test_steps_share_their_clip_equally(make_batch):
     assert part.times[1].mean() == pytest.approx(0.25, abs=0.02)
 
 
+def test_columns_that_fill_no_step_move_no_other(make_batch):
+    model, batch = small(num_columns=60).eval(), make_batch(num_samples=(16_000,), num_frames=(1,))
+    with torch.no_grad():
+        part = model(batch).attended["audio"]
+    _, times = model.pictures(batch.waveform, batch.waveform_mask, torch.tensor([7]))
+    torch.testing.assert_close(part.times, times[:, :56].view(1, 7, 8).mean(dim=2))
+
+
 def test_what_it_does_not_know_is_refused():
     with pytest.raises(ValueError, match="multi_stft"):
         small(multi_stft="some")

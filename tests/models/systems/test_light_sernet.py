@@ -116,6 +116,13 @@ def test_a_clip_of_20_ms_has_a_step_within_it(model, make_batch):
     assert part.weights.sum() == 1
 
 
+def test_a_clip_without_a_voice_says_nothing(model, make_batch):
+    with torch.no_grad():
+        output = model(make_batch(num_samples=(16_000, 0)))
+    assert output.logits[0].any()
+    assert not output.logits[1].any()
+
+
 def test_the_loss_has_the_penalty_of_the_five_kernels_without_bias(make_batch):
     model = LightSernet(3, l2=0.5).eval()
     batch = make_batch()

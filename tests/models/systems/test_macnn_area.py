@@ -6,23 +6,30 @@ import numpy as np
 import pytest
 import torch
 
-from avser.models.systems.macnn_area import MacnnArea, area_shares, drop_some, num_areas
+from avser.models.area_attention import area_shares, box_averages, drop_some, keyed_scores
+from avser.models.systems.macnn_area import VALUES, MacnnArea
 from avser.training.losses import TrainingLoss
 
 
-def brute_force(cells, max_height, max_width, value, hidden=()):
-    """(H, W, D) -> (H * W, D): softmax over a list of all rectangles that hold no hidden column."""
-    height, width, _ = cells.shape
-    keys, values = [], []
+def brute_force(cells, max_height, max_width, key="mean", value="sum", hidden=()):
+    """(H, W, D) -> (H * W, H, W, D): how much of each cell a query gets, by a list of areas without a hidden column."""
+    height, width, dim = cells.shape
+    keys, parts = [], []
     for h, w in itertools.product(range(1, max_height + 1), range(1, max_width + 1)):
         for top, left in itertools.product(range(height - h + 1), range(width - w + 1)):
             if set(range(left, left + w)) & set(hidden):
                 continue
-            area = cells[top : top + h, left : left + w].flatten(0, 1)
-            keys.append(area.mean(dim=0))
-            values.append(area.sum(dim=0) if value == "sum" else area.mean(dim=0))
+            place = slice(top, top + h), slice(left, left + w)
+            area = cells[place].reshape(-1, dim)
+            keys.append(area.amax(dim=0) if key == "max" else area.mean(dim=0))
+            part = torch.zeros_like(cells)
+            part[place] = 1.0 if value == "sum" else 1 / (h * w)
+            if value == "max":
+                largest = (cells[place] == area.amax(dim=0)).float()
+                part[place] = largest / largest.sum(dim=(0, 1))
+            parts.append(part)
     weights = torch.softmax(cells.flatten(0, 1) @ torch.stack(keys).T, dim=1)
-    return weights @ torch.stack(values)
+    return torch.einsum("qa,ahwd->qhwd", weights, torch.stack(parts))
 
 
 def noise(*shape, seed=0):
@@ -36,8 +43,10 @@ def small(**options):
 
 
 def test_a_map_of_64_x_20_holds_10773_areas():
-    assert num_areas(64, 20, 3, 3) == 10_773
-    assert num_areas(1, 20, 1, 3) == 57
+    assert sum(areas.scores[..., 0].numel() for areas in box_averages(torch.zeros(64, 20, 1), 3, 3)) == 10_773
+    cells, mask = torch.zeros(1, 1, 64, 20, 1), torch.ones(1, 20, dtype=torch.bool)
+    of_all_sizes = keyed_scores(cells, cells.flatten(2, 3)[:, :, :1], mask, 3, 3, key="max")
+    assert sum(areas.scores.numel() for areas in of_all_sizes) == 10_773
 
 
 @pytest.mark.parametrize("value", ["sum", "mean"])
@@ -45,29 +54,61 @@ def test_a_map_of_64_x_20_holds_10773_areas():
 def test_shares_agree_with_attention_over_all_rectangles(max_height, max_width, value):
     cells = noise(4, 5, 3)
     scores = torch.einsum("hwd,qd->hwq", cells, cells.flatten(0, 1))
-    shares = area_shares(scores, max_height, max_width, value=value)
-    ours = torch.einsum("hwq,hwd->qd", shares, cells)
-    torch.testing.assert_close(ours, brute_force(cells, max_height, max_width, value))
+    shares = area_shares(box_averages(scores, max_height, max_width), cells, value=value)
+    expected = brute_force(cells, max_height, max_width, value=value)[..., 0]
+    torch.testing.assert_close(shares, expected.permute(1, 2, 0))
 
 
+@pytest.mark.parametrize("value", VALUES)
+@pytest.mark.parametrize("key", ["mean", "max"])
 @pytest.mark.parametrize("mode", ["2d", "released"])
-def test_the_segments_logits_are_a_dense_layer_on_the_attended_map(mode):
-    model = small(mode=mode)
+def test_the_segments_logits_are_a_dense_layer_on_the_attended_map(mode, key, value):
+    """Cell by cell: what it sends to every query, times the layer's weights for that query."""
+    model = small(mode=mode, key=key, value=value)
     cells = noise(2, 8, 20, 6, seed=1)
+    cells[0].clamp_(min=0)  # a rectifier's map has cells that are equal, and many of them
     mask = torch.ones(2, 20, dtype=torch.bool)
     mask[1, 17:] = False  # the second clip has ended: nothing attends there, and it is not asked either
     with torch.no_grad():
         gathered, evidence = model.attend(cells, mask)
+    dense = model.head.weight.view(3, 8, 20, 6)
     for i, hidden in enumerate([(), (17, 18, 19)]):
         if mode == "2d":
-            attended = brute_force(cells[i], 3, 3, "sum", hidden)
+            shares = brute_force(cells[i], 3, 3, key, value, hidden).view(8, 20, 8, 20, 6)
         else:
-            attended = torch.cat([brute_force(cells[i, [row]], 1, 3, "sum", hidden) for row in range(8)])
-        attended = attended.view(8, 20, 6) * mask[i][None, :, None]
-        expected = model.head(attended.flatten()) - model.head.bias
-        torch.testing.assert_close(evidence[i].sum(dim=0), expected, atol=1e-4, rtol=1e-4)
+            shares = torch.zeros(8, 20, 8, 20, 6)
+            for row in range(8):
+                shares[row, :, row] = brute_force(cells[i, [row]], 1, 3, key, value, hidden)[:, 0]
+        shares = shares * mask[i][None, :, None, None, None]
+        expected = torch.einsum("yxhwd,hwd,cyxd->wc", shares, cells[i], dense)
+        torch.testing.assert_close(evidence[i], expected, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(gathered[i], shares.sum(dim=(0, 1)).mean(dim=-1), atol=1e-4, rtol=1e-4)
     assert not gathered[1, :, 17:].any()
     assert not evidence[1, 17:].any()
+
+
+def test_a_sampled_key_spreads_around_the_mean_as_the_areas_cells_do():
+    map_, query = noise(2, 3, 4, seed=3), noise(4, seed=4)
+    cells = map_.expand(20_000, 1, -1, -1, -1)
+    mask = torch.ones(len(cells), 3, dtype=torch.bool)
+    torch.manual_seed(0)
+    first, *_, largest = keyed_scores(cells, query.expand(len(cells), 1, 1, -1), mask, 2, 3, key="sample")
+    assert (largest.height, largest.width) == (2, 3)
+    # The first cell alone hardly spreads: what is left is the score of the whole map against that cell's.
+    difference = (largest.scores[:, 0, 0, 0, 0] - first.scores[:, 0, 0, 0, 0]).double()
+    area = map_.flatten(0, 1)
+    assert difference.mean().item() == pytest.approx((query @ (area.mean(dim=0) - map_[0, 0])).item(), abs=0.03)
+    spread = (query.square() * area.var(dim=0, correction=0)).sum().sqrt().item()
+    assert difference.std().item() == pytest.approx(spread, rel=0.03)
+
+
+def test_keys_are_sampled_in_training_alone(make_batch):
+    batch = make_batch(num_samples=(20_000, 9000))
+    sampled, plain = small(key="sample"), small()
+    with torch.no_grad():
+        assert torch.equal(sampled(batch).logits, plain(batch).logits)
+        sampled.train()
+        assert not torch.equal(sampled(batch).extra["segment_logits"], sampled(batch).extra["segment_logits"])
 
 
 def test_an_area_that_is_dropped_leaves_the_expected_sum():
@@ -86,10 +127,11 @@ def test_dropout_is_for_training_alone(make_batch):
         assert not torch.allclose(model(batch).extra["segment_logits"], model(batch).extra["segment_logits"])
 
 
-def test_chunks_and_recomputation_change_nothing(make_batch):
+@pytest.mark.parametrize("options", [{}, {"key": "max", "value": "max"}])
+def test_chunks_and_recomputation_change_nothing(make_batch, options):
     batch, results = make_batch(num_samples=(60_000, 40_000)), []
     for chunk in (1, 100):
-        model = small(chunk=chunk).train()
+        model = small(chunk=chunk, **options).train()
         loss = model.training_loss(model(batch), batch, TrainingLoss())
         loss.backward()
         results.append((loss, model.cnn.wide[1].weight.grad))
@@ -136,9 +178,9 @@ def test_the_verdict_is_the_mean_of_the_segments_probabilities_and_each_has_the_
     torch.testing.assert_close(model.training_loss(output, batch, TrainingLoss()), expected)
 
 
-@pytest.mark.parametrize("mode", ["2d", "released"])
-def test_what_the_steps_say_adds_up_over_overlapping_segments(make_batch, mode):
-    model, batch = small(mode=mode), make_batch(num_samples=(61_234, 5000, 0), num_frames=(1, 1, 1))
+@pytest.mark.parametrize("options", [{}, {"mode": "released"}, {"key": "max", "value": "max"}])
+def test_what_the_steps_say_adds_up_over_overlapping_segments(make_batch, options):
+    model, batch = small(**options), make_batch(num_samples=(61_234, 5000, 0), num_frames=(1, 1, 1))
     with torch.no_grad():
         output = model(batch)
     part, logits = output.attended["audio"], output.extra["segment_logits"]
@@ -176,7 +218,16 @@ def test_other_vocal_tracts_are_heard_in_training_alone(make_batch):
     assert 0.6 < changed < 1  # 7 of 8 are warped
 
 
-@pytest.mark.parametrize("options", [{"mode": "1d"}, {"value": "max"}, {"max_width": 40}])
-def test_what_it_cannot_do_is_refused(options):
-    with pytest.raises(ValueError, match=r"mode|areas"):
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"mode": "1d"}, "mode='1d'; take one of 2d, released"),
+        ({"key": "sum"}, "key='sum'; take one of mean, max, sample"),
+        ({"value": "sample"}, "value='sample'; take one of sum, mean, max"),
+        ({"max_width": 40}, "areas of 3 x 40"),
+        ({"num_mels": 42}, "multiple of 4"),
+    ],
+)
+def test_what_it_cannot_do_is_refused(options, words):
+    with pytest.raises(ValueError, match=words):
         small(**options)

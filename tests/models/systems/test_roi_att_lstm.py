@@ -84,6 +84,15 @@ def test_voice_and_face_are_scaled_by_the_training_clips(make_batch, face_input)
         assert not x[~mask].any()
 
 
+def test_clips_that_all_lack_one_modality_fit_the_scale_of_the_other(make_batch):
+    batch = with_tracks(make_batch((16000, 9000), (12, 7)))
+    for lacking, fitted in (("audio", "video"), ("video", "audio")):
+        model = build(face_input="blendshapes")
+        model.prepare(iter([batch.without(lacking)] * 2))
+        assert model.branches[fitted].reader.statistics.mean.any()
+        assert not model.branches[lacking].reader.statistics.mean.any()
+
+
 def test_logmel_frames_are_three_planes_of_forty_bands(make_batch):
     model = build(modalities=("audio",), audio_features="logmel3")
     reader, batch = model.branches["audio"].reader, make_batch()

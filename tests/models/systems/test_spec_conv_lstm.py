@@ -19,8 +19,10 @@ def test_sizes(model):
     assert (model.cnn.num_rows(128), model.cnn.stride) == (2, 8)
 
 
-def test_no_band_is_empty(model):
-    assert (model.log_mel.filters.sum(dim=0) > 0).all()
+@pytest.mark.parametrize("sample_rate_hz", [8000, 16000, 44100])
+def test_no_band_is_empty(sample_rate_hz):
+    log_mel = SpecConvLstm(2, sample_rate_hz=sample_rate_hz, num_maps=(2, 2, 2, 2)).log_mel
+    assert (log_mel.filters.sum(dim=0) > 0).all()
 
 
 def test_the_last_real_step_is_the_verdict(model, make_batch):
