@@ -5,9 +5,10 @@ trains nothing that is finished. Variants of a system stand beside it: with a fi
 
     av_roi: {mean: ["model.attention.kind=mean"]}
 
-`av_roi av_roi:mean --variants FILE --compare av_roi av_roi:mean` trains both and tests their difference. The tables go
-to stdout, and with all that they are made of to OUT/leaderboard.{md,csv,json}. Exit code: 1 if a run failed, 2 for
-wrong usage.
+`av_roi av_roi:mean --variants FILE --compare av_roi av_roi:mean` trains both and tests their difference. With
+`--join both av_roi+light_sernet` one more row, called both, answers with the product of their posteriors, fold by fold
+and seed by seed. The tables go to stdout, and with all that they are made of to OUT/leaderboard.{md,csv,json}. Exit
+code: 1 if a run failed, 2 for wrong usage.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             out=args.out,
             overrides=args.overrides,
             variants=args.variants,
+            joins=args.join,
             comparisons=args.compare,
             jobs=args.jobs,
             published=PUBLISHED,
@@ -74,6 +76,14 @@ def _parser() -> argparse.ArgumentParser:
         "--set", dest="overrides", nargs="+", action="extend", default=[], metavar="key=value", help="for every row"
     )
     parser.add_argument("--variants", type=Path, metavar="FILE.yaml", help="system: {variant: [key=value, ...]}")
+    parser.add_argument(
+        "--join",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "A+B"),
+        help="a row of rows: late fusion; repeat",
+    )
     parser.add_argument(
         "--compare", nargs=2, action="append", default=[], metavar=("A", "B"), help="two rows, paired by clip; repeat"
     )

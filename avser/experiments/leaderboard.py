@@ -5,8 +5,6 @@ avser/experiments/leaderboard_plan.py says what is to be trained, leaderboard_ta
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +15,9 @@ import numpy as np
 from avser.config import load_config
 from avser.errors import AvserError, CheckpointError
 from avser.evaluation.statistics import Interval, clustered_interval, paired_difference, paired_permutation
-from avser.experiments.leaderboard_plan import Entry, count_folds, find_pair, read_entries, run_config
-from avser.experiments.run_grid import METRICS_FILE, TIMING_FILE, run_folder, run_grid
+from avser.experiments.leaderboard_plan import Entry, Join, count_folds, find_pair, read_entries, read_joins, run_config
+from avser.experiments.run_grid import run_folder, run_grid
+from avser.experiments.run_result import Answers, RunResult, join_runs, read_run
 
 STRICT, PAPER = "strict", "paper"
 
@@ -35,33 +34,6 @@ class Published:
     metric: str
     value: float | None
     remark: str = ""
-
-
-@dataclass
-class RunResult:
-    """A finished run, read from its folder.
-
-    Attributes:
-        labels, answers: (N,) index of the true and the predicted emotion of every test clip.
-    """
-
-    metrics: dict[str, Any]
-    timing: dict[str, Any]
-    clip_ids: list[str]
-    speakers: list[str]
-    labels: np.ndarray
-    answers: np.ndarray
-
-    @property
-    def is_strict(self) -> bool:
-        """Nobody in test was trained or chosen on, and the test chose nothing."""
-        verdict = self.metrics.get("verdict") or {}
-        return verdict.get("speakers_disjoint") is True and verdict.get("val_apart_from_test") is True
-
-    def only(self, clip_ids: set[str]) -> RunResult:
-        kept = [i for i, clip_id in enumerate(self.clip_ids) if clip_id in clip_ids]
-        names = [self.clip_ids[i] for i in kept], [self.speakers[i] for i in kept]
-        return RunResult(self.metrics, self.timing, *names, self.labels[kept], self.answers[kept])
 
 
 @dataclass
@@ -136,6 +108,7 @@ def build_leaderboard(
     seeds: Sequence[int] = (0,),
     overrides: Sequence[str] = (),
     variants: Path | None = None,
+    joins: Iterable[Sequence[str]] = (),
     comparisons: Iterable[Sequence[str]] = (),
     jobs: int = 1,
     published: Mapping[str, Sequence[Published]] | None = None,
@@ -148,6 +121,7 @@ def build_leaderboard(
         folds: of the protocol; None for all of them.
         overrides: `key=value` for every row; a variant's own win over them.
         variants: YAML file, system -> variant -> list of `key=value`.
+        joins: a name and its rows, "A+B": one more row that answers with the product of their posteriors.
         comparisons: pairs of rows.
         published: system -> what papers report.
 
@@ -156,7 +130,8 @@ def build_leaderboard(
         AvserError: the manifest cannot be read, where it is needed to count the folds.
     """
     entries = read_entries(systems, variants)
-    pairs = [find_pair(pair, entries) for pair in comparisons]
+    joined = read_joins(joins, entries)
+    pairs = [find_pair(pair, [*entries, *(join.entry for join in joined)]) for pair in comparisons]
     sources = [corpus, *overrides]
     configs = [load_config([e.system, *sources, *e.overrides, f"data.protocol={protocol}"]) for e in entries]
     folds = list(range(count_folds(configs[0]))) if folds is None else list(folds)
@@ -178,6 +153,8 @@ def build_leaderboard(
             rows[name].runs[cell] = read_run(run_folder(config))
         except AvserError as error:
             board.failures[config.name] = str(error)
+    for join in joined:
+        rows[join.entry.name] = join_rows(board, join, rows)
     for row in rows.values():
         score_row(row)
     board.rows = sorted(rows.values(), key=lambda row: -row.uar.value if row.uar else np.inf)
@@ -189,27 +166,18 @@ def build_leaderboard(
     return board
 
 
-def read_run(folder: Path) -> RunResult:
-    """A finished run's scores, timing and answers to the test split.
-
-    Raises:
-        CheckpointError: a file is missing or damaged.
-    """
-    try:
-        metrics = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
-        timing = json.loads((folder / TIMING_FILE).read_text(encoding="utf-8"))
-        with (folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
-        index = {emotion: i for i, emotion in enumerate(metrics["emotions"])}
-        labels, answers = (np.array([index[row[key]] for row in rows]) for key in ("emotion", "predicted"))
-        if len(rows) != metrics["test"]["num_clips"]:
-            raise ValueError(f"{len(rows)} test clips in predictions.csv, {metrics['test']['num_clips']} were scored")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"{folder}: not a complete run ({type(error).__name__}: {error}); remove it to train it anew"
-        ) from error
-    names = [row["clip_id"] for row in rows], [row["speaker"] for row in rows]
-    return RunResult(metrics, timing, *names, labels, answers)
+def join_rows(board: Leaderboard, join: Join, rows: Mapping[str, BoardRow]) -> BoardRow:
+    """The row of several that answer together, in every fold and with every seed that all of them have."""
+    parts = [rows[name] for name in join.parts]
+    row = BoardRow(join.entry, {}, parts[0].num_asked)
+    for cell in parts[0].runs:
+        if all(cell in part.runs for part in parts):
+            try:
+                row.runs[cell] = join_runs({part.name: part.runs[cell] for part in parts})
+            except AvserError as error:
+                board.failures[f"{row.name}/fold{cell[0]}-seed{cell[1]}"] = str(error)
+    board.notes.append(f"{row.name} is no system: the product of the posteriors of {' and '.join(join.parts)}")
+    return row
 
 
 # --- scores ------------------------------------------------------------------------------------------------------
@@ -221,9 +189,9 @@ def score_row(row: BoardRow) -> None:
         return
     runs = list(row.runs.values())
     row.kind = STRICT if all(run.is_strict for run in runs) else PAPER
-    speakers, counts = count_answers(row.runs)
+    speakers, counts = count_answers({cell: run.test for cell, run in row.runs.items()}, _num_classes(row))
     row.num_speakers = len(speakers)
-    row.num_clips = len({clip_id for run in runs for clip_id in run.clip_ids})
+    row.num_clips = len({clip_id for run in runs for clip_id in run.test.clip_ids})
     row.uar, row.wa = (_percent(clustered_interval(counts, speakers, metric)) for metric in (mean_uar, mean_wa))
 
 
@@ -233,42 +201,42 @@ def compare_rows(board: Leaderboard, first: BoardRow, second: BoardRow) -> None:
     cells = [cell for cell in first.runs if cell in second.runs]
     a, b, num_left_out = {}, {}, 0
     for cell in cells:
-        one, other = first.runs[cell], second.runs[cell]
-        if one.metrics["emotions"] != other.metrics["emotions"]:
+        if first.runs[cell].metrics["emotions"] != second.runs[cell].metrics["emotions"]:
             board.notes.append(f"{names}: not compared, their emotions differ")
             return
-        shared = set(one.clip_ids) & set(other.clip_ids)
+        one, other = first.runs[cell].test, second.runs[cell].test
+        shared = sorted(set(one.clip_ids) & set(other.clip_ids))
         num_left_out += len(set(one.clip_ids) ^ set(other.clip_ids))
         if shared:
-            a[cell], b[cell] = one.only(shared), other.only(shared)
+            a[cell], b[cell] = one.of(shared), other.of(shared)
     if not a:
         board.notes.append(f"{names}: not compared, no fold and seed has test clips that both answered")
         return
     if num_left_out:
         board.notes.append(f"{names}: {num_left_out} test clips that only one of them answered are left out")
-    (speakers, counts_a), (_, counts_b) = count_answers(a), count_answers(b)
+    num_classes = _num_classes(first)
+    (speakers, counts_a), (_, counts_b) = count_answers(a, num_classes), count_answers(b, num_classes)
     found: list[Any] = []
     for metric in (mean_uar, mean_wa):
-        difference, _ = paired_difference(counts_a, counts_b, speakers, metric)
+        difference = paired_difference(counts_a, counts_b, speakers, metric)
         found += [_percent(difference), paired_permutation(counts_a, counts_b, speakers, metric)]
-    num_clips = len({clip_id for run in a.values() for clip_id in run.clip_ids})
+    num_clips = len({clip_id for found in a.values() for clip_id in found.clip_ids})
     board.comparisons.append(Comparison(first.name, second.name, list(a), num_clips, len(speakers), *found))
 
 
-def count_answers(runs: Mapping[Cell, RunResult]) -> tuple[list[str], np.ndarray]:
+def count_answers(answers: Mapping[Cell, Answers], num_classes: int) -> tuple[list[str], np.ndarray]:
     """Confusion matrices of every speaker and seed, summed over folds.
 
     Returns:
         G speakers, sorted; counts (G, S, C, C), true emotion before answer.
     """
-    speakers = sorted({speaker for run in runs.values() for speaker in run.speakers})
-    seeds = sorted({seed for _, seed in runs})
-    num_classes = len(next(iter(runs.values())).metrics["emotions"])
+    speakers = sorted({speaker for found in answers.values() for speaker in found.speakers})
+    seeds = sorted({seed for _, seed in answers})
     place = {speaker: g for g, speaker in enumerate(speakers)}
     counts = np.zeros((len(speakers), len(seeds), num_classes, num_classes))
-    for (_, seed), run in runs.items():
-        owners = np.array([place[speaker] for speaker in run.speakers])
-        np.add.at(counts[:, seeds.index(seed)], (owners, run.labels, run.answers), 1)
+    for (_, seed), found in answers.items():
+        owners = np.array([place[speaker] for speaker in found.speakers])
+        np.add.at(counts[:, seeds.index(seed)], (owners, found.labels, found.answers), 1)
     return speakers, counts
 
 
@@ -292,6 +260,10 @@ def mean_wa(counts: np.ndarray) -> float:
     num_clips = confusion.sum(axis=(1, 2))
     hits = confusion.diagonal(axis1=1, axis2=2).sum(axis=1)
     return float(np.mean(hits / num_clips)) if num_clips.all() else float("nan")
+
+
+def _num_classes(row: BoardRow) -> int:
+    return len(next(iter(row.runs.values())).metrics["emotions"])
 
 
 def _percent(interval: Interval) -> Interval:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +30,14 @@ class Entry:
         return "-".join(filter(None, (Path(self.system).stem, self.variant)))
 
 
+@dataclass(frozen=True)
+class Join:
+    """A row of other rows, by their names."""
+
+    entry: Entry
+    parts: tuple[str, ...]
+
+
 def read_entries(systems: Sequence[str], variants: Path | None) -> list[Entry]:
     """The rows that a command line asks for.
 
@@ -49,6 +57,26 @@ def read_entries(systems: Sequence[str], variants: Path | None) -> list[Entry]:
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ConfigError(f"{', '.join(twice)}: asked for twice; every row needs a name of its own")
     return entries
+
+
+def read_joins(joins: Iterable[Sequence[str]], entries: Sequence[Entry]) -> list[Join]:
+    """Rows of other rows: a name, and the rows joined by "+"; `system:variant` is understood too.
+
+    Raises:
+        ConfigError: fewer than two rows, one that is not on the board, or a name that is taken.
+    """
+    names = [entry.name for entry in entries]
+    found: list[Join] = []
+    for name, text in joins:
+        parts = tuple(part.replace(":", "-") for part in text.split("+"))
+        if unknown := [part for part in parts if part not in names]:
+            raise ConfigError(f"{name} of {text}: no row {unknown[0]!r}; rows are {', '.join(names)}")
+        if len(set(parts)) < 2 or len(set(parts)) < len(parts):
+            raise ConfigError(f"{name} of {text}: name two rows or more, each once, with + between them")
+        if name in names or name in [join.entry.name for join in found]:
+            raise ConfigError(f"{name} of {text}: there is a row of that name already; choose another")
+        found.append(Join(Entry(name), parts))
+    return found
 
 
 def find_pair(pair: Sequence[str], entries: Sequence[Entry]) -> tuple[str, str]:

@@ -13,7 +13,8 @@ from typing import Any
 from avser.errors import ConfigError
 from avser.evaluation.statistics import Interval
 from avser.experiments.leaderboard import PAPER, STRICT, BoardRow, Leaderboard
-from avser.roi.tables import ReportTable, format_cell
+from avser.roi.table_markdown import escape_cell, tables_markdown
+from avser.roi.tables import ReportTable
 from avser.training.checkpoint import versions, write_json, write_text
 
 TITLES = {
@@ -64,13 +65,9 @@ def leaderboard_markdown(board: Leaderboard, command: str = "") -> str:
     """The tables as a page of Markdown."""
     parts = [f"# {board.corpus}, {board.protocol}"]
     parts += [f"Made by `{command}`."] if command else []
-    for table in leaderboard_tables(board):
-        rows = [[format_cell(cell) for cell in row] for row in table.rows]
-        rule = ["---", *["---:"] * (len(table.columns) - 1)]
-        lines = [" | ".join(_escape(text) for text in row) for row in (table.columns, rule, *rows)]
-        parts += [f"## {table.title}", "\n".join(f"| {line} |" for line in lines), table.caption, table.note]
+    parts.append(tables_markdown(leaderboard_tables(board)).rstrip())
     if board.failures:
-        parts += ["## failed", "\n".join(f"- {run}: {_escape(reason)}" for run, reason in board.failures.items())]
+        parts += ["## failed", "\n".join(f"- {run}: {escape_cell(reason)}" for run, reason in board.failures.items())]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
@@ -203,10 +200,6 @@ def _middle(row: BoardRow, key: str, factor: float = 1.0) -> float | None:
 def _num_parameters(row: BoardRow) -> int | None:
     found = row.timings("num_parameters")
     return int(found[0]) if found else None
-
-
-def _escape(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
 
 
 def _interval(name: str, found: Interval | None) -> dict[str, float | None]:

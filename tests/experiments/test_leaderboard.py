@@ -18,7 +18,6 @@ from avser.experiments.leaderboard import (
     BoardRow,
     Leaderboard,
     Published,
-    RunResult,
     build_leaderboard,
     compare_rows,
     count_answers,
@@ -26,8 +25,9 @@ from avser.experiments.leaderboard import (
     mean_wa,
     score_row,
 )
-from avser.experiments.leaderboard_plan import Entry, count_folds, read_entries
+from avser.experiments.leaderboard_plan import Entry, count_folds, read_entries, read_joins
 from avser.experiments.leaderboard_tables import leaderboard_markdown, leaderboard_tables, write_leaderboard
+from avser.experiments.run_result import Answers, RunResult
 
 SMALL = [
     "model.modalities=[audio]",
@@ -239,10 +239,15 @@ def made_row(name: str, runs: dict[tuple[int, int], tuple[list[int], list[int]]]
         (fold, seed): RunResult(
             metrics,
             timing,
-            [f"{fold}-{i}" for i in range(len(labels))],
-            [f"{fold}-{i % 2}" for i in range(len(labels))],
-            np.array(labels),
-            np.array(answers),
+            {
+                "test": Answers(
+                    [f"{fold}-{i}" for i in range(len(labels))],
+                    [f"{fold}-{i % 2}" for i in range(len(labels))],
+                    np.array(labels),
+                    np.array(answers),
+                    np.eye(3)[answers],
+                )
+            },
         )
         for (fold, seed), (labels, answers) in runs.items()
     }
@@ -264,7 +269,7 @@ def test_seeds_are_averaged_over_their_pooled_folds():
     assert row.uar.value == pytest.approx(100 * ((1 / 4 + 1) / 2 + 1 / 2) / 2)
     assert row.wa.value == pytest.approx(100 * (2 / 5 + 4 / 5) / 2)
     assert (row.num_clips, row.num_speakers) == (5, 4)
-    speakers, counts = count_answers(row.runs)
+    speakers, counts = count_answers({cell: run.test for cell, run in row.runs.items()}, 3)
     assert speakers == ["0-0", "0-1", "1-0", "1-1"]
     assert counts.sum() == 10
     assert counts[0, 0, 1, 1] == 1  # clip 2 of fold 0, first seed
@@ -290,6 +295,35 @@ def test_differences_are_paired_by_clip_and_others_left_out():
     assert "2 test clips that only one of them answered" in board.notes[0]
 
 
+def test_a_joined_row_multiplies_posteriors(board, build, out):
+    joined = build(
+        out, "av_roi", "av_roi:mean", joins=[["both", "av_roi:mean+av_roi"]], comparisons=[["both", "av_roi"]]
+    )
+    row, one, other = (row_of(joined, name) for name in ("both", "av_roi", "av_roi-mean"))
+    for cell, run in row.runs.items():
+        shares = [
+            dict(zip(r.runs[cell].test.clip_ids, r.runs[cell].test.probabilities, strict=True)) for r in (one, other)
+        ]
+        for clip_id, share in zip(run.test.clip_ids, run.test.probabilities, strict=True):
+            product = shares[0][clip_id] * shares[1][clip_id]
+            assert share == pytest.approx(product / product.sum(), abs=1e-4)
+        recall = recall_score(run.test.labels, run.test.probabilities.argmax(axis=1), average="macro", zero_division=0)
+        assert run.metrics["test"]["uar"]["value"] == pytest.approx(100 * recall)
+        assert run.timing["num_parameters"] == sum(r.runs[cell].timing["num_parameters"] for r in (one, other))
+    assert (row.kind, row.num_clips) == ("strict", one.num_clips)
+    assert joined.comparisons[0].first == "both"
+    assert "product of the posteriors of av_roi-mean and av_roi" in joined.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [("both", "a", "two rows or more"), ("both", "a+a", "two rows or more"), ("a", "a+b", "of that name already")],
+)
+def test_a_join_needs_two_rows_and_a_name_of_its_own(name, text, words):
+    with pytest.raises(ConfigError, match=words):
+        read_joins([(name, text)], [Entry("a"), Entry("b")])
+
+
 # --- what is asked for -------------------------------------------------------------------------------------------
 
 
@@ -300,6 +334,7 @@ def test_wrong_requests_are_refused_before_training(build, tmp_path):
         (["av_roy"], {}, "did you mean av_roi"),
         (["av_roi"], {"protocol": "emobux"}, "is not known"),
         (["av_roi"], {"comparisons": [["av_roi", "x"]]}, "no row 'x'; rows are av_roi"),
+        (["av_roi"], {"joins": [["both", "av_roi+x"]]}, "no row 'x'; rows are av_roi"),
         (["av_roi"], {"more": ("training.epoch=1",)}, "training.epochs"),
     ):
         with pytest.raises(ConfigError, match=words):

@@ -1,0 +1,158 @@
+"""What a finished run found, read from its folder; and several runs that answer together, by late fusion."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avser.errors import CheckpointError
+from avser.evaluation.metrics import score_predictions
+from avser.experiments.run_grid import METRICS_FILE, TIMING_FILE
+
+FEWEST = 1e-5  # posteriors are written with five digits; none may count as impossible
+
+
+@dataclass
+class Answers:
+    """A run's answers to the clips of one part of its split.
+
+    Attributes:
+        labels, answers: (N,) index of the true and of the most probable emotion.
+        probabilities: (N, C)
+    """
+
+    clip_ids: list[str]
+    speakers: list[str]
+    labels: np.ndarray
+    answers: np.ndarray
+    probabilities: np.ndarray
+
+    def only(self, kept: Sequence[int]) -> Answers:
+        names = [self.clip_ids[i] for i in kept], [self.speakers[i] for i in kept]
+        rows = list(kept)
+        return Answers(*names, self.labels[rows], self.answers[rows], self.probabilities[rows])
+
+    def of(self, clip_ids: Sequence[str]) -> Answers:
+        """The answers to these clips, in this order."""
+        place = {clip_id: i for i, clip_id in enumerate(self.clip_ids)}
+        return self.only([place[clip_id] for clip_id in clip_ids])
+
+
+@dataclass
+class RunResult:
+    """A finished run.
+
+    Attributes:
+        metrics: what metrics.json holds.
+        parts: "val" and "test" -> its answers there.
+    """
+
+    metrics: dict[str, Any]
+    timing: dict[str, Any]
+    parts: dict[str, Answers]
+
+    @property
+    def test(self) -> Answers:
+        return self.parts["test"]
+
+    @property
+    def is_strict(self) -> bool:
+        """Nobody in test was trained or chosen on, and the test chose nothing."""
+        verdict = self.metrics.get("verdict") or {}
+        return verdict.get("speakers_disjoint") is True and verdict.get("val_apart_from_test") is True
+
+
+def read_run(folder: Path) -> RunResult:
+    """A finished run's scores, timing and answers.
+
+    Raises:
+        CheckpointError: a file is missing or damaged.
+    """
+    try:
+        metrics = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
+        timing = json.loads((folder / TIMING_FILE).read_text(encoding="utf-8"))
+        with (folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        parts = {part: _answers([row for row in rows if row["split"] == part], metrics) for part in ("val", "test")}
+        for part, found in parts.items():
+            if len(found.clip_ids) != metrics[part]["num_clips"]:
+                raise ValueError(
+                    f"{len(found.clip_ids)} {part} clips in predictions.csv, {metrics[part]['num_clips']} were scored"
+                )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{folder}: not a complete run ({type(error).__name__}: {error}); remove it to train it anew"
+        ) from error
+    return RunResult(metrics, timing, parts)
+
+
+def join_runs(runs: Mapping[str, RunResult]) -> RunResult:
+    """Several runs as one: its posterior is the product of theirs, scaled to sum to 1, with equal weights.
+
+    The product rule of late fusion (Kittler et al. 1998, "On combining classifiers"): right where the runs err
+    independently, given the emotion. Nothing is fitted, so no clip is chosen on.
+
+    Args:
+        runs: name -> run, of one fold and seed.
+
+    Raises:
+        CheckpointError: they differ in their emotions, their clips or the labels of these.
+    """
+    first_name, first = next(iter(runs.items()))
+    parts = {}
+    for part, own in first.parts.items():
+        logs = np.zeros_like(own.probabilities)
+        for name, run in runs.items():
+            theirs = run.parts[part]
+            if run.metrics["emotions"] != first.metrics["emotions"] or set(theirs.clip_ids) != set(own.clip_ids):
+                raise CheckpointError(
+                    f"{name} and {first_name} differ in emotions or {part} clips; they cannot be joined"
+                )
+            theirs = theirs.of(own.clip_ids)
+            if (theirs.labels != own.labels).any():
+                raise CheckpointError(f"{name} and {first_name} cannot be joined: their labels differ")
+            logs += np.log(theirs.probabilities.clip(FEWEST))
+        shares = np.exp(logs - logs.max(axis=1, keepdims=True))
+        shares /= shares.sum(axis=1, keepdims=True)
+        parts[part] = Answers(own.clip_ids, own.speakers, own.labels, shares.argmax(axis=1), shares)
+    scores = {
+        part: score_predictions(found.labels, found.answers, found.speakers, first.metrics["emotions"]).to_dict()
+        for part, found in parts.items()
+    }
+    notes = list(dict.fromkeys(note for run in runs.values() for note in run.metrics["notes"]))
+    kept = {key: first.metrics[key] for key in ("protocol", "split_fingerprint", "seed", "emotions", "versions")}
+    verdict = next((run.metrics["verdict"] for run in runs.values() if not run.is_strict), first.metrics["verdict"])
+    return RunResult({**kept, "verdict": verdict, "notes": notes, **scores}, _join_timings(list(runs.values())), parts)
+
+
+def _answers(rows: Sequence[Mapping[str, str]], metrics: Mapping[str, Any]) -> Answers:
+    emotions = metrics["emotions"]
+    index = {emotion: i for i, emotion in enumerate(emotions)}
+    labels, answers = (np.array([index[row[key]] for row in rows], dtype=int) for key in ("emotion", "predicted"))
+    shares = np.array([[float(row[emotion]) for emotion in emotions] for row in rows])
+    names = [row["clip_id"] for row in rows], [row["speaker"] for row in rows]
+    return Answers(*names, labels, answers, shares.reshape(len(rows), len(emotions)))
+
+
+def _join_timings(runs: Sequence[RunResult]) -> dict[str, Any]:
+    """One after the other: times and parameters add up."""
+    timings = [run.timing for run in runs]
+
+    def combine(key: str, total: Callable[[list[float]], float]) -> float | None:
+        known = [timing[key] for timing in timings if timing.get(key)]
+        return total(known) if len(known) == len(timings) else None
+
+    joined = {key: combine(key, sum) for key in ("seconds", "num_epochs", "num_parameters")}
+    rates = {key: combine(key, _in_turn) for key in ("training_clips_per_s", "inference_clips_per_s")}
+    return {**timings[0], **joined, **rates}
+
+
+def _in_turn(rates: list[float]) -> float:
+    """Clips a second where each clip goes through all, one after the other."""
+    return 1 / sum(1 / rate for rate in rates)
