@@ -47,7 +47,8 @@ def fit(model: System, data: RunData, config: Config, folder: Path, accelerator:
     if resumed:
         progress = read_progress(folder / STATE_FILE)
     else:
-        model.eval().prepare(_on_device(data.batches("train", config.training), accelerator))
+        with torch.no_grad():
+            model.eval().prepare(_on_device(data.batches("train", config.training), accelerator))
         progress = Progress(notes=model.notes)
     data.notes += progress.notes
     for note in progress.notes:
@@ -106,7 +107,8 @@ def _fit_stage(
                 seed=epoch_seed,
                 on_step=lambda: show(progress),
             )
-            model.eval().fit_readout(_on_device(data.batches("train", training, clips=clips), accelerator))
+            with torch.no_grad():
+                model.eval().fit_readout(_on_device(data.batches("train", training, clips=clips), accelerator))
             validation = evaluate(prepared, data.batches("val", training), accelerator)
             may_be_best = progress.epoch >= model.warm_up_epochs
             if note_validation(progress, loss, validation, may_be_best=may_be_best):
@@ -148,10 +150,13 @@ def build_criterion(training: TrainingConfig, labels: Sequence[int], num_classes
 
 
 def _on_device(batches: Iterable[Batch], accelerator: Accelerator) -> Iterator[Batch]:
-    """Batches for what is counted or solved for rather than trained."""
-    with torch.no_grad():
-        for batch in batches:
-            yield batch.to(accelerator.device)
+    """Batches for what is counted or solved for rather than trained.
+
+    Gradients are switched off by the caller: a generator that did it would leave them off wherever it is not read to
+    its end.
+    """
+    for batch in batches:
+        yield batch.to(accelerator.device)
 
 
 def _epoch_line(progress: Progress) -> str:

@@ -124,3 +124,13 @@ def test_what_a_system_would_pass_over_is_refused(two_stages, config, monkeypatc
     with pytest.raises(ConfigError, match=words):
         train(config(override))
     assert not two_stages
+
+
+def test_batches_that_are_not_read_to_their_end_leave_gradients_on(two_stages, config, monkeypatch):
+    def prepare(self, batches):
+        self.calls.append(batches)
+        self.level.fill_(next(batches).waveform.square().mean())  # and keeps the rest for itself
+
+    monkeypatch.setattr(TwoStages, "prepare", prepare)
+    train(config("training.epochs=1"))
+    assert torch.is_grad_enabled()
