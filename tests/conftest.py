@@ -33,13 +33,17 @@ TINY = [
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder named by AVSER_REAL_DATA; the test is skipped where it is unset."""
+    """The folder named by AVSER_REAL_DATA; the test is skipped where it is unset.
+
+    The face model lies in it too, and is found there unless AVSER_MODELS names another place.
+    """
     folder = os.environ.get("AVSER_REAL_DATA")
     if not folder:
         pytest.skip("AVSER_REAL_DATA is not set: no real recordings to test on")
     path = Path(folder).resolve()
     if not path.is_dir():
         pytest.fail(f"AVSER_REAL_DATA={folder} is no folder")
+    os.environ.setdefault("AVSER_MODELS", str(path / "models"))
     return path
 
 
