@@ -1,8 +1,9 @@
 """Compare the curve of the voice with the curve of the face: same moments, same shape, and who leads?
 
 Both curves are brought onto one grid in seconds first (`align_curves`), because their steps differ in number and
-length; `measure_pair` then takes all measures from the two gridded curves. Null models shift or re-pair the curves of a
-`CurvePair` and call `measure_pair` again, so chance is measured with the very code that measures the value.
+length; `measure_pair` then takes all measures from the two gridded curves. The measures themselves are those of
+`avser.roi.pair_measures`, which the null models (`avser.roi.nulls`) call too, so chance is measured with the very code
+that measures the value.
 
 Sign, everywhere: audio time minus video time, so positive means that the face leads.
 """
@@ -17,11 +18,24 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.stats import rankdata
 
 from avser.errors import AvserError
-from avser.roi.intervals import is_flat, step_intervals
+from avser.roi.intervals import step_intervals
+from avser.roi.pair_measures import (
+    best_lags,
+    flat_rows,
+    jensen_shannon,
+    overlaps,
+    residuals,
+    standardise,
+    top_cells,
+    warp,
+    wasserstein_cells,
+)
 from avser.structures import Curve, Region
 
 MAX_LAG_S = 0.5
+MAX_WARP_S = 0.3
 COVERAGE = 0.2
+CENTRE_SD = 0.25  # of the time: standard deviation of the centre prior (our choice)
 
 
 @dataclass
@@ -32,12 +46,14 @@ class CurvePair:
         times: (N,) centre of each cell in seconds, evenly spaced.
         audio, video: (N,) share of the curve in each cell; each sums to 1.
         rate_hz: cells a second.
+        controls: (K, N) levels that may drive both curves, e.g. the loudness, or None.
     """
 
     times: np.ndarray
     audio: np.ndarray
     video: np.ndarray
     rate_hz: float
+    controls: np.ndarray | None = None
 
 
 @dataclass
@@ -54,6 +70,13 @@ class Alignment:
         onset_difference_s, peak_difference_s, centroid_difference_s: start of the first region at that coverage,
             highest point, centre of mass; audio minus video.
         audio_effective, video_effective: exp(entropy) as a share of the time, in (0, 1]; small = focal.
+        js_distance: square root of `js`, a metric.
+        w1_share: `w1_s` as a share of the time, so that long and short clips compare.
+        dtw_cost: mean distance along the best warping of up to 0.3 s, of curves in standard deviations
+            (`pair_measures.warp`); 0 for curves that are equal but for that warping, NaN where a curve is flat.
+        dtw_warp_s: by how many seconds that warping displaces, on average along its path.
+        partial_r0, partial_rho0: `r0`, `rho0` once what the controls explain is taken out of both curves (of their
+            ranks, for `partial_rho0`); None without controls, NaN where they explain a whole curve.
     """
 
     r0: float
@@ -68,58 +91,106 @@ class Alignment:
     centroid_difference_s: float
     audio_effective: float
     video_effective: float
+    js_distance: float
+    w1_share: float
+    dtw_cost: float
+    dtw_warp_s: float
+    partial_r0: float | None = None
+    partial_rho0: float | None = None
 
 
 def measure_alignment(
     audio: Curve,
     video: Curve,
     *,
+    controls: Sequence[Curve] = (),
     rate_hz: float = 100,
     smooth_s: float = 0.05,
     max_lag_s: float = MAX_LAG_S,
+    max_warp_s: float = MAX_WARP_S,
     coverage: float = COVERAGE,
 ) -> Alignment:
     """All measures between two salience curves (non-negative; values below zero count as zero).
 
+    Args:
+        controls: levels along the clip to take out of both curves in the partial correlations, e.g. loudness, voicing
+            and the `centre_prior`.
+
     Raises:
         AvserError: the curves cover less than three grid cells in common, or a curve is empty, zero or not finite.
     """
-    pair = align_curves(audio, video, rate_hz=rate_hz, smooth_s=smooth_s)
-    return measure_pair(pair, max_lag_s=max_lag_s, coverage=coverage)
+    pair = align_curves(audio, video, controls=controls, rate_hz=rate_hz, smooth_s=smooth_s)
+    return measure_pair(pair, max_lag_s=max_lag_s, max_warp_s=max_warp_s, coverage=coverage)
 
 
-def align_curves(audio: Curve, video: Curve, *, rate_hz: float = 100, smooth_s: float = 0.05) -> CurvePair:
-    """Both curves on the grid of the time that both cover, smoothed with a Gaussian, each summing to 1."""
+def align_curves(
+    audio: Curve, video: Curve, *, controls: Sequence[Curve] = (), rate_hz: float = 100, smooth_s: float = 0.05
+) -> CurvePair:
+    """Both curves on the grid of the time that both cover, smoothed with a Gaussian, each summing to 1.
+
+    Controls are levels, not shares of anything: they are interpolated, smoothed alike, and may be negative.
+    """
     grid = common_grid(audio, video, rate_hz)
     shares = []
     for name, curve in (("audio", audio), ("video", video)):
         values = resample(Curve(curve.times, np.clip(curve.values, 0, None)), grid)
         if not np.isfinite(values).all() or values.sum() <= 0:
             raise AvserError(f"the {name} curve is zero or not finite from {grid[0]:.2f} to {grid[-1]:.2f} s")
-        if smooth_s > 0:
-            values = gaussian_filter1d(values, smooth_s * rate_hz, mode="reflect")  # reflect: no mass is lost
+        values = _smooth(values, smooth_s * rate_hz)
         shares.append(values / values.sum())
-    return CurvePair(grid, shares[0], shares[1], rate_hz)
+    levels = None
+    if controls:
+        levels = np.stack([_smooth(np.interp(grid, c.times, c.values), smooth_s * rate_hz) for c in controls])
+        if not np.isfinite(levels).all():
+            raise AvserError("a control curve holds values that are not finite")
+    return CurvePair(grid, shares[0], shares[1], rate_hz, levels)
 
 
-def measure_pair(pair: CurvePair, *, max_lag_s: float = MAX_LAG_S, coverage: float = COVERAGE) -> Alignment:
+def centre_prior(audio: Curve, video: Curve, *, rate_hz: float = 100, sd_share: float = CENTRE_SD) -> Curve:
+    """A Gaussian in the middle of the time that both curves cover: what "emotion peaks mid-clip" alone predicts.
+
+    Args:
+        sd_share: its standard deviation as a share of that time.
+    """
+    grid = common_grid(audio, video, rate_hz)
+    sd_s = sd_share * len(grid) / rate_hz
+    return Curve(grid, np.exp(-0.5 * ((grid - grid.mean()) / sd_s) ** 2))
+
+
+def measure_pair(
+    pair: CurvePair, *, max_lag_s: float = MAX_LAG_S, max_warp_s: float = MAX_WARP_S, coverage: float = COVERAGE
+) -> Alignment:
     """All measures between two gridded curves."""
     a, v, times = pair.audio, pair.video, pair.times
-    r_max, lag_s = _best_lag(a, v, pair.rate_hz, max_lag_s)
+    shapes = standardise(np.stack([a, v]))
+    ranks = standardise(rankdata([a, v], axis=-1))
+    ranks[np.isnan(shapes)] = np.nan  # the ranks of a flat curve are noise
+    r_max, lag = best_lags(shapes[:1], shapes[1:], np.array([round(max_lag_s * pair.rate_hz)]))
+    scored = shapes * np.sqrt(len(times))  # in standard deviations
+    band = np.array([round(max_warp_s * pair.rate_hz)])
+    cost, displaced = warp(scored[:1], scored[1:], band)
     top_a, top_v = top_cells(a, coverage), top_cells(v, coverage)
+    js, w1_cells = float(jensen_shannon(a, v)), float(wasserstein_cells(a, v))
+    partial_r0, partial_rho0 = _partial(pair)
     return Alignment(
-        r0=_pearson(a, v),
-        rho0=_pearson(rankdata(a), rankdata(v)),
-        r_max=r_max,
-        lag_s=lag_s,
-        js=jensen_shannon(a, v),
-        w1_s=float(np.abs(np.cumsum(a - v)).sum() / pair.rate_hz),
-        iou=float((top_a & top_v).sum() / (top_a | top_v).sum()),
+        r0=_product(shapes),
+        rho0=_product(ranks),
+        r_max=float(r_max[0]),
+        lag_s=float(lag[0] / pair.rate_hz),
+        js=js,
+        w1_s=w1_cells / pair.rate_hz,
+        iou=float(overlaps(top_a, top_v)),
         onset_difference_s=float(times[top_a.argmax()] - times[top_v.argmax()]),
         peak_difference_s=float(times[a.argmax()] - times[v.argmax()]),
         centroid_difference_s=float(times @ (a - v)),
         audio_effective=_effective_share(a),
         video_effective=_effective_share(v),
+        js_distance=float(np.sqrt(js)),
+        w1_share=w1_cells / len(times),
+        dtw_cost=float(cost[0]),
+        dtw_warp_s=float(displaced[0] / pair.rate_hz),
+        partial_r0=partial_r0,
+        partial_rho0=partial_rho0,
     )
 
 
@@ -165,28 +236,13 @@ def resample(curve: Curve, grid: np.ndarray) -> np.ndarray:
     return np.diff(np.interp(edges, step_intervals(curve.times).ravel(), sums.ravel()))
 
 
-def top_cells(values: np.ndarray, coverage: float) -> np.ndarray:
-    """(N,) bool: the highest cells that fill the share `coverage`, at least one; earlier cells win ties."""
-    num_cells = max(1, round(coverage * len(values)))
-    top = np.zeros(len(values), dtype=bool)
-    top[np.argsort(-values, kind="stable")[:num_cells]] = True
-    return top
-
-
-def jensen_shannon(p: np.ndarray, q: np.ndarray) -> float:
-    """Jensen-Shannon divergence of two distributions (N,), base 2, in [0, 1]; its square root is a metric."""
-    middle = (p + q) / 2
-    return float(np.clip((_divergence(p, middle) + _divergence(q, middle)) / 2, 0, 1))
-
-
 def chance_coverage_iou(coverage: float = COVERAGE) -> float:
     """Overlap over union expected of two unrelated sets that each fill `coverage` of the time: q / (2 - q)."""
     return coverage / (2 - coverage)
 
 
-def _divergence(p: np.ndarray, q: np.ndarray) -> float:
-    some = p > 0
-    return float((p[some] * np.log2(p[some] / q[some])).sum())
+def _smooth(values: np.ndarray, sd_cells: float) -> np.ndarray:
+    return gaussian_filter1d(values, sd_cells, mode="reflect") if sd_cells > 0 else values  # reflect: no mass is lost
 
 
 def _effective_share(p: np.ndarray) -> float:
@@ -194,37 +250,18 @@ def _effective_share(p: np.ndarray) -> float:
     return float(np.exp(-(some * np.log(some)).sum()) / len(p))
 
 
-def _pearson(a: np.ndarray, b: np.ndarray) -> float:
-    if is_flat(a) or is_flat(b):
-        return float("nan")
-    a, b = a - a.mean(), b - b.mean()
-    return float(a @ b / np.sqrt((a @ a) * (b @ b)))
+def _product(standardised: np.ndarray) -> float:
+    """Correlation of two standardised rows (2, N)."""
+    return float(np.clip(standardised[0] @ standardised[1], -1, 1))
 
 
-def _best_lag(audio: np.ndarray, video: np.ndarray, rate_hz: float, max_lag_s: float) -> tuple[float, float]:
-    """(r_max, lag in seconds): the highest Pearson correlation of audio(t + lag) with video(t) on their overlap.
-
-    Lags that leave less than half of the time as overlap are not tried: a short overlap correlates by chance. Of equal
-    correlations the one with the smallest lag is taken. Sums over every overlap come from cumulative sums.
-    """
-    num = len(audio)
-    if is_flat(audio) or is_flat(video):
-        return float("nan"), float("nan")
-    a, v = audio - audio.mean(), video - video.mean()
-    reach = min(int(round(max_lag_s * rate_hz)), num // 2)
-    lags = np.arange(-reach, reach + 1)
-    start_a, start_v, size = np.maximum(lags, 0), np.maximum(-lags, 0), num - np.abs(lags)
-
-    def overlap_sums(x: np.ndarray, start: np.ndarray) -> np.ndarray:
-        total = np.r_[0, np.cumsum(x)]
-        return total[start + size] - total[start]
-
-    sum_a, sum_v = overlap_sums(a, start_a), overlap_sums(v, start_v)
-    products = np.correlate(a, v, mode="full")[num - 1 + lags]
-    var_a = overlap_sums(a * a, start_a) - sum_a**2 / size
-    var_v = overlap_sums(v * v, start_v) - sum_v**2 / size
-    shaped = (var_a > 1e-6 * (a @ a)) & (var_v > 1e-6 * (v @ v))
-    scale = np.sqrt(np.where(shaped, var_a * var_v, 1))
-    r = np.where(shaped, (products - sum_a * sum_v / size) / scale, -1)
-    best = np.lexsort((np.abs(lags), -np.round(r, 9)))[0]
-    return float(min(r[best], 1)), float(lags[best] / rate_hz)
+def _partial(pair: CurvePair) -> tuple[float | None, float | None]:
+    """Pearson and Spearman correlation of what the controls leave; (None, None) without controls."""
+    if pair.controls is None:
+        return None, None
+    curves = np.stack([pair.audio, pair.video])
+    controls = pair.controls[~flat_rows(pair.controls)]
+    left = residuals(curves, standardise(controls))
+    left_ranks = residuals(rankdata(curves, axis=-1), standardise(rankdata(controls, axis=-1)))
+    left_ranks[flat_rows(curves)] = np.nan
+    return _product(left), _product(left_ranks)

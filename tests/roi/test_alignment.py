@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from avser.errors import AvserError
 from avser.roi.alignment import (
     align_curves,
+    centre_prior,
     chance_coverage_iou,
     common_grid,
     jensen_shannon,
@@ -104,7 +105,7 @@ def test_resampling_preserves_area_and_leaves_holes_empty() -> None:
 
 
 @given(num_a=st.integers(4, 80), num_b=st.integers(4, 80), seed=st.integers(0, 99))
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_measures_keep_their_ranges_and_change_sign_when_swapped(num_a: int, num_b: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     curves = [Curve((np.arange(n) + 0.5) * 2 / n, rng.dirichlet(np.ones(n))) for n in (num_a, num_b)]
@@ -170,3 +171,55 @@ def test_values_below_zero_count_as_zero() -> None:
     signed.values[100:] = -0.01
     clipped = Curve(signed.times, np.clip(signed.values, 0, None))
     assert measure_alignment(signed, gaussian(1.2, 50)) == measure_alignment(clipped, gaussian(1.2, 50))
+
+
+def test_distances_in_shares_of_the_time() -> None:
+    a = measure_alignment(box(0.5, 1.0), box(2.0, 2.5), smooth_s=0)
+    assert a.w1_share == pytest.approx(0.5)
+    assert measure_alignment(box(1.0, 1.5), box(1.25, 1.75), smooth_s=0).js_distance == pytest.approx(np.sqrt(0.5))
+
+
+def test_warping_forgives_what_its_band_allows() -> None:
+    """Half of 0.3 s apart is inside the band, 0.8 s is not."""
+    near = measure_alignment(gaussian(1.5, 100), gaussian(1.65, 100))
+    far = measure_alignment(gaussian(1.1, 100), gaussian(1.9, 100))
+    same = measure_alignment(gaussian(1.5, 100), gaussian(1.5, 100))
+    assert same.dtw_cost == pytest.approx(0, abs=1e-6)
+    assert same.dtw_warp_s == pytest.approx(0, abs=1e-6)
+    assert near.dtw_cost < 0.01
+    assert 0.02 < near.dtw_warp_s <= 0.15
+    assert far.dtw_cost > 0.3
+    narrow = measure_alignment(gaussian(1.5, 100), gaussian(1.65, 100), max_warp_s=0.05)
+    assert narrow.dtw_cost > 10 * near.dtw_cost
+
+
+def test_a_common_cause_is_taken_out() -> None:
+    """Both curves follow the loudness, and each something of its own: without the loudness nothing is left."""
+    rng = np.random.default_rng(5)
+    times = (np.arange(3000) + 0.5) / 100
+    loudness, own_a, own_v = (rng.uniform(size=3000) for _ in range(3))
+    audio, video = (Curve(times, 3 * loudness + own) for own in (own_a, own_v))
+    level = Curve(times, 20 * loudness - 60)  # decibels: below zero
+    found = measure_alignment(audio, video, controls=[level], smooth_s=0)
+    assert found.r0 > 0.85
+    assert found.partial_r0 == pytest.approx(0, abs=0.05)
+    assert abs(found.partial_rho0 or 1) < 0.2
+    # By the formula for one control: (r_av - r_al r_vl) / sqrt((1 - r_al^2)(1 - r_vl^2))
+    r = np.corrcoef([audio.values, video.values, level.values])
+    expected = (r[0, 1] - r[0, 2] * r[1, 2]) / np.sqrt((1 - r[0, 2] ** 2) * (1 - r[1, 2] ** 2))
+    assert found.partial_r0 == pytest.approx(expected, abs=1e-6)
+
+
+def test_controls_that_say_nothing_change_nothing_and_those_that_say_all_leave_nothing() -> None:
+    audio, video = gaussian(1.4, 100), gaussian(1.5, 100, sd_s=0.3)
+    constant = Curve(audio.times, np.full(300, -30.0))
+    found = measure_alignment(audio, video, controls=[constant])
+    assert (found.partial_r0, found.partial_rho0) == pytest.approx((found.r0, found.rho0))
+    assert measure_alignment(audio, video).partial_r0 is None
+    assert np.isnan(measure_alignment(audio, video, controls=[audio], smooth_s=0).partial_r0 or 0)
+
+
+def test_the_centre_prior_stands_in_the_middle_of_the_common_time() -> None:
+    prior = centre_prior(gaussian(1, 50, duration_s=4.0), gaussian(1, 50, duration_s=2.0))
+    assert prior.times @ prior.values / prior.values.sum() == pytest.approx(1)
+    assert prior.values[0] == pytest.approx(np.exp(-0.5 * (0.995 / 0.5) ** 2))
