@@ -95,7 +95,7 @@ def score_localization(
         start_s, end_s = step_intervals(curve.times)[[0, -1], [0, 1]]
         here = [Region(t.modality, t.start_s - start_s, t.end_s - start_s) for t in truth]
         chance = chance_iou(end_s - start_s, here, [r.duration_s for r in regions], generator=generator)
-        hit, chance_hit = pointing_hit(curve, truth), _inside(curve.times, truth).mean()
+        hit, chance_hit = pointing_hit(curve, truth), inside(curve.times, truth).mean()
         rows.append([auroc, interval_iou(regions, truth), chance, hit, chance_hit, not regions])
         used.append(clip_id)
     if not rows:
@@ -153,18 +153,18 @@ def frame_auroc(curve: Curve, truth: Sequence[Region]) -> float:
     A step is inside if its centre is. 0.5 is chance, 1 perfect; NaN if no step is inside, none outside, or a value is
     not finite.
     """
-    inside = _inside(curve.times, truth)
-    num_in, num_out = int(inside.sum()), int((~inside).sum())
+    is_in = inside(curve.times, truth)
+    num_in, num_out = int(is_in.sum()), int((~is_in).sum())
     if not num_in or not num_out or not np.isfinite(curve.values).all():
         return float("nan")
-    rank_sum = rankdata(curve.values)[inside].sum()
+    rank_sum = rankdata(curve.values)[is_in].sum()
     return float((rank_sum - num_in * (num_in + 1) / 2) / (num_in * num_out))
 
 
 def interval_iou(found: Sequence[Region], truth: Sequence[Region]) -> float:
     """Time in both over time in either; overlapping regions of one side count once. NaN if both are empty."""
     a, b = _joined(found), _joined(truth)
-    both = _overlap(a, b).sum()
+    both = shared_s(a, b).sum()
     either = _length(a) + _length(b) - both
     return float(both / either) if either > 0 else float("nan")
 
@@ -175,7 +175,7 @@ def pointing_hit(curve: Curve, truth: Sequence[Region]) -> bool:
     values = np.asarray(curve.values)
     if not len(values) or not np.isfinite(values).all():
         return False
-    return bool(_inside(np.asarray(curve.times)[values == values.max()], truth).all())
+    return bool(inside(np.asarray(curve.times)[values == values.max()], truth).all())
 
 
 def chance_iou(
@@ -190,25 +190,33 @@ def chance_iou(
 
     Every placement without overlap is equally likely; the order is random too. 0 if nothing was found.
     """
-    lengths = np.asarray(found_lengths_s, dtype=float)
-    if not len(lengths):
+    if not len(found_lengths_s):
         return 0.0
-    lengths = lengths * min(1.0, duration_s / lengths.sum())
-    free_s = duration_s - lengths.sum()
-    orders = generator.permuted(np.tile(lengths, (num_draws, 1)), axis=1)  # (draws, found)
-    gaps = np.sort(generator.uniform(0, free_s, orders.shape), axis=1)
-    ends = gaps + np.cumsum(orders, axis=1)
-    true = _joined(truth)
-    both = _overlap(np.stack([ends - orders, ends], axis=-1), true).sum(axis=(-2, -1))
-    return float((both / (lengths.sum() + _length(true) - both)).mean())
+    placed = place_at_random(duration_s, np.asarray(found_lengths_s, dtype=float), num_draws, generator)
+    length, true = (placed[0, :, 1] - placed[0, :, 0]).sum(), _joined(truth)
+    both = shared_s(placed, true).sum(axis=(-2, -1))
+    return float((both / (length + _length(true) - both)).mean())
 
 
-def _inside(times: np.ndarray, regions: Sequence[Region]) -> np.ndarray:
+def place_at_random(
+    duration_s: float, lengths_s: np.ndarray, num_draws: int, generator: np.random.Generator
+) -> np.ndarray:
+    """(draws, R, 2) intervals of the lengths (R,) in random order and places, without overlap; shrunk to fit."""
+    lengths = lengths_s * min(1.0, duration_s / lengths_s.sum())
+    orders = generator.permuted(np.tile(np.arange(len(lengths)), (num_draws, 1)), axis=1)  # (draws, R)
+    gaps = np.sort(generator.uniform(0, duration_s - lengths.sum(), orders.shape), axis=1)
+    ends = gaps + np.cumsum(lengths[orders], axis=1)
+    placed = np.stack([ends - lengths[orders], ends], axis=-1)
+    back = np.argsort(orders, axis=1)  # each region in its own place of the list again
+    return np.take_along_axis(placed, back[..., None], axis=1)
+
+
+def inside(times: np.ndarray, regions: Sequence[Region]) -> np.ndarray:
     """(T,) bool: which centres lie in any region."""
-    inside = np.zeros(len(times), dtype=bool)
+    is_in = np.zeros(len(times), dtype=bool)
     for region in regions:
-        inside |= (times >= region.start_s) & (times <= region.end_s)
-    return inside
+        is_in |= (times >= region.start_s) & (times <= region.end_s)
+    return is_in
 
 
 def _joined(regions: Sequence[Region]) -> np.ndarray:
@@ -222,7 +230,7 @@ def _joined(regions: Sequence[Region]) -> np.ndarray:
     return np.array(joined, dtype=float).reshape(-1, 2)
 
 
-def _overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def shared_s(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """(..., R, S) seconds that each interval of a (..., R, 2) shares with each of b (S, 2)."""
     start = np.maximum(a[..., :, None, 0], b[:, 0])
     return np.clip(np.minimum(a[..., :, None, 1], b[:, 1]) - start, 0, None)

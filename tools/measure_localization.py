@@ -1,0 +1,74 @@
+"""Who finds known regions: `python -m tools.measure_localization RUN --manifest M --cache C --out DIR`.
+
+Every run (a run folder, or a folder of runs "audio", "video" and "fused") is asked by every salience, about clips whose
+speakers it has never met. M stands beside a regions.csv, as `preprocessing.splice` and `preprocessing.synthetic` write
+it; C is made of M by `avser cache` with the media settings of the runs. Tables go to stdout, and with everything behind
+them to DIR/localization.{md,json}. Exit code: 1 if something could not be asked, 2 for wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from avser.cli import print_table
+from avser.errors import AvserError, ConfigError
+from avser.experiments.localization_study import RANKINGS, TARGETS, study_localization
+from avser.experiments.localization_tables import localization_tables, write_localization
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    args = _parser().parse_args(given)
+    try:
+        study = study_localization(
+            args.runs,
+            args.manifest,
+            args.cache,
+            sources=args.sources.split(","),
+            target=args.target,
+            ranking=args.rank_by,
+            batch_size=args.batch_size,
+            seed=args.seed,
+        )
+        write_localization(study, args.out, command=f"python -m tools.measure_localization {shlex.join(given)}")
+    except AvserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ConfigError) else 1
+    for table in localization_tables(study):
+        print_table(table)
+    for note in study.notes:
+        print(f"note: {note}")
+    print(f"tables: {args.out / 'localization.md'}")
+    for failure in study.failures:
+        print(f"failed: {failure}", file=sys.stderr)
+    return 1 if study.failures else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a trained model")
+    parser.add_argument("--manifest", type=Path, required=True, metavar="M", help="of a corpus with regions.csv")
+    parser.add_argument("--cache", type=Path, required=True, metavar="C", help="of its clips")
+    parser.add_argument("--sources", default="attention", metavar="A,B,..", help="saliences; default: %(default)s")
+    parser.add_argument(
+        "--target", choices=TARGETS, default="predicted", help="emotion asked about; default: %(default)s"
+    )
+    parser.add_argument("--rank-by", choices=RANKINGS, default="mass", help="of regions; default: %(default)s")
+    parser.add_argument("--batch-size", type=_positive, default=16, metavar="N", help="clips; default: %(default)s")
+    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if (found := int(text)) < 1:
+        raise ValueError(text)
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())
