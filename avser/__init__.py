@@ -9,7 +9,8 @@ from avser.version import __version__
 if TYPE_CHECKING:
     from avser.config import Config, load_config
     from avser.errors import AvserError
-    from avser.inference import explain, load_model, predict
+    from avser.explanation import explain
+    from avser.inference import load_model, predict
 
 __all__ = ["AvserError", "Config", "__version__", "explain", "load_config", "load_model", "predict"]
 
@@ -17,7 +18,7 @@ _HOMES = {
     "AvserError": "avser.errors",
     "Config": "avser.config",
     "load_config": "avser.config",
-    "explain": "avser.inference",
+    "explain": "avser.explanation",
     "load_model": "avser.inference",
     "predict": "avser.inference",
 }

@@ -120,6 +120,16 @@ def roi(
     run: Run,
     clip: Annotated[Path | None, typer.Argument(metavar="CLIP", help="a media file; else the test split")] = None,
     out: Annotated[Path, typer.Option("--out", help="folder for tables, figures and report.html")] = Path("roi"),
+    salience: Annotated[
+        str, typer.Option("--salience", help="how to ask for the moments: attention, att_value, occlusion, rise, ...")
+    ] = "auto",
+    export: Annotated[
+        list[str] | None, typer.Option("--export", help="csv, json, textgrid (Praat), eaf (ELAN); repeat")
+    ] = None,
+    clips: Annotated[int, typer.Option("--clips", help="how many of the test split are shown one by one")] = 6,
+    tested: Annotated[
+        int, typer.Option("--tested", help="clips on which the salience is held against its controls; 0: none")
+    ] = 16,
 ) -> None:
     """Find and report the moments that matter, in voice and face.
 
@@ -127,7 +137,10 @@ def roi(
     """
     from avser.experiments.region_report import report_clip, report_split
 
-    report = report_split(run, out) if clip is None else report_clip(run, clip, out)
+    if clip is None:
+        report = report_split(run, out, salience=salience, formats=export or [], num_clips=clips, num_tested=tested)
+    else:
+        report = report_clip(run, clip, out, salience=salience, formats=export or [])
     typer.echo(f"report: {report}")
 
 

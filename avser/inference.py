@@ -1,4 +1,7 @@
-"""Ask a trained model: a file, or a decoded clip, goes in; the emotion and the moments that carried it come out."""
+"""Ask a trained model: a file, or a decoded clip, goes in; the emotion and the moments that carried it come out.
+
+Everything else that a report of one clip shows is in avser/explanation.py.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +18,12 @@ from avser.data.cache_jobs import tracker_for
 from avser.data.clip_file import BLENDSHAPES, FACE_FEATURES, LANDMARKS
 from avser.data.dataset import Example, collate, parts_of
 from avser.errors import AvserError, CheckpointError, MediaError
-from avser.features.spectral import LogMel
 from avser.media.clip import read_clip
 from avser.media.video import probe
-from avser.roi.alignment import Alignment, measure_alignment
-from avser.roi.dynamics import fuse_evidence, mixture
 from avser.roi.intervals import describe_degenerate, find_regions
 from avser.roi.salience import evidence_curve, salience_curve
-from avser.roi.view import ClipView
-from avser.structures import AUDIO, FUSED, MODALITIES, VIDEO, Clip, Output, Prediction, Region
+from avser.roi.sources import AUTO, find_salience
+from avser.structures import AUDIO, FUSED, VIDEO, Batch, Clip, Curve, Output, Prediction
 from avser.training.checkpoint import MODEL_FILE, load_trained
 
 
@@ -96,76 +96,57 @@ def load_models(run: str | Path, device: str | None = None) -> dict[str, Trained
     return {FUSED if len(model.modalities) > 1 else model.modalities[0]: model}
 
 
-def predict(model: TrainedModel, clip: str | Path | Clip) -> Prediction:
-    """The emotion of one clip, with attention curves, evidence and regions of interest for each modality.
+def predict(model: TrainedModel, clip: str | Path | Clip, *, salience: str = AUTO) -> Prediction:
+    """The emotion of one clip, with salience curves, evidence and regions of interest for each modality.
+
+    Args:
+        salience: how to ask which moments carried the answer, a key of `avser.roi.sources.SOURCES`.
 
     Raises:
         MediaError: the file cannot be used; the message says why.
+        AvserError: the model cannot be asked for its salience in that way.
     """
-    return predict_clips(model, [_as_clip(clip, model)])[0]
+    return predict_clips(model, [as_clip(clip, model)], salience=salience)[0]
 
 
-def predict_clips(model: TrainedModel, clips: Sequence[Clip]) -> list[Prediction]:
+def predict_clips(model: TrainedModel, clips: Sequence[Clip], *, salience: str = AUTO) -> list[Prediction]:
     """`predict` for several decoded clips in one batch.
 
     Raises:
         AvserError: a clip has none of the model's modalities.
     """
-    output = run_model(model, clips)
+    batch = collate_clips(model, clips)
+    with torch.no_grad():
+        output = model.network(batch)
     shares = output.logits.softmax(dim=1).double().cpu().numpy()
-    return [_read_prediction(model, output, i, clip, shares[i]) for i, clip in enumerate(clips)]
+    answers = shares.argmax(axis=1).tolist()
+    curves = {
+        modality: [salience_curve(output.attended[modality], i, emotion) for i, emotion in enumerate(answers)]
+        if salience == AUTO
+        else find_salience(model.network, batch, modality, answers, salience)
+        for modality in model.modalities
+        if modality in output.attended
+    }
+    predictions = []
+    for i, clip in enumerate(clips):
+        own = {modality: by_clip[i] for modality, by_clip in curves.items() if model.can_read(clip, modality)}
+        predictions.append(_read_prediction(model, output, i, clip, shares[i], own))
+    return predictions
 
 
-def explain(
-    models: TrainedModel | Mapping[str, TrainedModel],
-    clip: str | Path | Clip,
-    *,
-    true_emotion: str | None = None,
-    truth: Mapping[str, list[Region]] | None = None,
-    corpus: str = "",
-    speaker: str = "",
-) -> ClipView:
-    """Everything that a figure or report of one clip shows.
+def find_saliences(
+    model: TrainedModel, clips: Sequence[Clip], modality: str, emotions: Sequence[int], source: str = AUTO
+) -> list[Curve]:
+    """Salience of one modality for an emotion of one's choice in each of several decoded clips.
 
     Args:
-        models: one model, or "audio", "video" and "fused" -> a model each. With separate models the curves of voice and
-            face come from the single-modality ones, so that neither has seen the other.
-        truth: modality -> planted or annotated regions, where known.
+        emotions: index into `model.emotions` for each clip.
+        source: a key of `avser.roi.sources.SOURCES`.
+
+    Raises:
+        AvserError: a clip lacks the model's modalities, or the model cannot be asked in that way.
     """
-    by_part = models if isinstance(models, Mapping) else {FUSED: models}
-    main = by_part.get(FUSED) or next(iter(by_part.values()))
-    clip = _as_clip(clip, main)
-    verdict = predict_clips(main, [clip])[0]
-    view = ClipView(
-        clip.clip_id,
-        clip.duration_s,
-        verdict,
-        corpus=corpus,
-        speaker=speaker,
-        true_emotion=true_emotion,
-        truth=dict(truth or {}),
-        warnings=list(verdict.warnings),
-    )
-    _add_media(view, clip)
-    for modality in MODALITIES:
-        source = by_part.get(modality, main)
-        if source.can_read(clip, modality):
-            _add_modality(view, source, clip, modality)
-    if view.evidence:
-        view.evidence[FUSED] = fuse_evidence(view.evidence, view.salience)
-    view.alignment = try_alignment(view)
-    return view
-
-
-def try_alignment(view: ClipView) -> Alignment | None:
-    """How the two curves lie to each other; None, with a warning, where they cannot be compared."""
-    if not all(modality in view.salience for modality in MODALITIES):
-        return None
-    try:
-        return measure_alignment(view.salience[AUDIO], view.salience[VIDEO])
-    except AvserError as error:
-        view.warnings.append(f"voice and face cannot be compared: {error}")
-        return None
+    return find_salience(model.network, collate_clips(model, clips), modality, emotions, source)
 
 
 def read_media(model: TrainedModel, path: str | Path) -> Clip:
@@ -199,6 +180,20 @@ def run_model(model: TrainedModel, clips: Sequence[Clip]) -> Output:
     """One forward pass over decoded clips.
 
     Raises:
+        AvserError: as `collate_clips`.
+    """
+    batch = collate_clips(model, clips)
+    with torch.no_grad():
+        return model.network(batch)
+
+
+def collate_clips(model: TrainedModel, clips: Sequence[Clip], *, also: Sequence[str] = ()) -> Batch:
+    """Decoded clips as the model reads them, on its device.
+
+    Args:
+        also: parts of the clips that the model itself does not read, of `avser.data.clip_file.CLIP_PARTS`.
+
+    Raises:
         AvserError: a clip has none of the model's modalities, e.g. no face for a face-only model.
     """
     for clip in clips:
@@ -207,9 +202,8 @@ def run_model(model: TrainedModel, clips: Sequence[Clip]) -> Output:
                 f"{clip.clip_id}: the model needs {' or '.join(model.modalities)}, and the clip has neither "
                 f"({'; '.join(clip.warnings) or 'no warnings'})"
             )
-    batch = collate([Example(clip.clip_id, clip, None) for clip in clips], parts=parts_of(model.config.model))
-    with torch.no_grad():
-        return model.network(batch.to(model.device))
+    batch = collate([Example(clip.clip_id, clip, None) for clip in clips], parts=(*parts_of(model.config.model), *also))
+    return batch.to(model.device)
 
 
 def _find_parts(folder: Path) -> dict[str, Path]:
@@ -227,11 +221,19 @@ def _check_alike(first: TrainedModel, *others: TrainedModel) -> None:
             )
 
 
-def _as_clip(clip: str | Path | Clip, model: TrainedModel) -> Clip:
+def as_clip(clip: str | Path | Clip, model: TrainedModel) -> Clip:
+    """A decoded clip as it is, a file decoded for the model."""
     return clip if isinstance(clip, Clip) else read_media(model, clip)
 
 
-def _read_prediction(model: TrainedModel, output: Output, index: int, clip: Clip, shares: np.ndarray) -> Prediction:
+def _read_prediction(
+    model: TrainedModel,
+    output: Output,
+    index: int,
+    clip: Clip,
+    shares: np.ndarray,
+    curves: Mapping[str, Curve],
+) -> Prediction:
     prediction = Prediction(
         clip.clip_id,
         model.emotions[int(shares.argmax())],
@@ -239,42 +241,14 @@ def _read_prediction(model: TrainedModel, output: Output, index: int, clip: Clip
         warnings=list(clip.warnings),
     )
     for modality in model.modalities:
-        if not model.can_read(clip, modality) or modality not in output.attended:
+        if modality not in curves:
             prediction.warnings.append(f"no {'voice' if modality == AUDIO else 'face'}: answered without it")
             continue
-        part = output.attended[modality]
-        curve = salience_curve(part, index, int(shares.argmax()))
+        part, curve = output.attended[modality], curves[modality]
         prediction.salience[modality] = curve
         if part.step_logits is not None:
             prediction.evidence[modality] = evidence_curve(part, index)
         if fault := describe_degenerate(curve):
-            prediction.warnings.append(f"{modality} attention is degenerate: {fault}")
+            prediction.warnings.append(f"{modality} salience is degenerate: {fault}")
         prediction.regions[modality] = find_regions(curve, modality, **asdict(model.config.roi))
     return prediction
-
-
-def _add_media(view: ClipView, clip: Clip) -> None:
-    if clip.waveform is not None:
-        front_end = LogMel(sample_rate_hz=clip.sample_rate_hz, max_hz=clip.sample_rate_hz / 2)
-        waveform = torch.from_numpy(clip.waveform)[None]
-        view.log_mel = front_end.log_mel(waveform, torch.ones_like(waveform, dtype=torch.bool))[0].T.numpy()
-        view.log_mel_times = front_end.hop_s * np.arange(len(view.log_mel))
-    if clip.face is not None:
-        view.faces, view.face_times = clip.face.crops[:], clip.face.times
-
-
-def _add_modality(view: ClipView, source: TrainedModel, clip: Clip, modality: str) -> None:
-    """What the source model says of one modality: its own verdict, curve, regions, evidence and mixture."""
-    output = run_model(source, [clip])
-    answer = _read_prediction(source, output, 0, clip, output.logits.softmax(dim=1).double().cpu().numpy()[0])
-    part = output.attended[modality]
-    own = part.logits[0].softmax(dim=0).double().cpu().numpy()
-    view.unimodal[modality] = Prediction(
-        clip.clip_id, source.emotions[int(own.argmax())], dict(zip(source.emotions, own.tolist(), strict=True))
-    )
-    view.salience[modality] = answer.salience[modality]
-    view.regions[modality] = answer.regions[modality]
-    if modality in answer.evidence:
-        view.evidence[modality] = answer.evidence[modality]
-        view.mixture[modality] = mixture(part, 0)
-    view.warnings += [w for w in answer.warnings if w not in view.warnings and not w.startswith("no ")]

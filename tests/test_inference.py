@@ -11,7 +11,8 @@ import pytest
 from avser.data.cache import ClipCache
 from avser.data.manifest import read_manifest
 from avser.errors import AvserError, CheckpointError, MediaError
-from avser.inference import explain, load_model, load_models, predict, predict_clips
+from avser.explanation import explain
+from avser.inference import load_model, load_models, predict, predict_clips
 from avser.media.audio import decode_audio
 from avser.media.video import iterate_frames
 from avser.structures import AUDIO, FUSED, MODALITIES, VIDEO

@@ -1,4 +1,4 @@
-"""Speed, always beside a baseline measured in the same run: `python -m tools.benchmark [features] [media] [train]`.
+"""Speed, always beside a baseline measured in the same run: `python -m tools.benchmark [features] [media] [train] ...`.
 
 Real recordings are used where AVSER_REAL_DATA names them, rendered ones otherwise. Machines are noisy: read the ratios,
 not the rates. Each rate is the best of several repetitions.
@@ -30,6 +30,7 @@ from avser.structures import Clip
 from preprocessing.synthetic.corpus import Settings, write_corpus
 from tools.benchmark_features import bench_descriptors
 from tools.benchmark_media import bench_caching, bench_loading
+from tools.benchmark_roi import bench_nulls, bench_saliences
 
 NUM_CLIPS = 12
 LIBROSA_STFT: dict[str, Any] = {"n_fft": 512, "win_length": 400, "hop_length": 160}
@@ -38,7 +39,7 @@ LIBROSA_MEL: dict[str, Any] = {"sr": 16000, "n_fft": 512, "n_mels": 64, "fmin": 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", metavar="features | media | train", help="default: all")
+    parser.add_argument("what", nargs="*", metavar="features | media | train | roi", help="default: all")
     chosen = parser.parse_args(arguments).what or list(BENCHMARKS)
     if unknown := set(chosen) - set(BENCHMARKS):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; take {', '.join(BENCHMARKS)}")
@@ -123,6 +124,7 @@ BENCHMARKS: dict[str, list[Callable[[list[Path], Path], ReportTable]]] = {
     "features": [bench_log_mel, bench_features, bench_descriptors],
     "media": [bench_caching, bench_loading],
     "train": [bench_train],
+    "roi": [bench_saliences, bench_nulls],
 }
 
 

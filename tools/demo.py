@@ -27,19 +27,24 @@ from avser.data.cache import build_cache
 from avser.data.manifest import read_manifest
 from avser.errors import AvserError
 from avser.experiments.ablation import ModalityAblation, ablate_modalities, ablation_table
+from avser.experiments.alignment_words import describe_alignment
+from avser.experiments.faithfulness_results import FaithfulnessStudy
+from avser.experiments.faithfulness_tables import faithfulness_tables
+from avser.experiments.held_out import HeldOutClips, load_test_clips
+from avser.experiments.region_caveats import caveats, describe_source, describe_tests
 from avser.experiments.region_report import (
-    caveats,
-    describe_source,
-    load_test_clips,
+    check_salience,
     region_figures,
     region_tables,
     sample_views,
     save_clip_figures,
+    some_clips,
 )
 from avser.experiments.region_study import RegionStudy, study_regions, write_tables
 from avser.inference import TrainedModel, load_models
 from avser.roi.plots import figure_png, plot_ablation, save_figure
 from avser.roi.report import ReportFigure, ReportSummary, write_report
+from avser.roi.sources import AUTO
 from avser.roi.view import ClipView
 from avser.structures import AUDIO, FUSED, VIDEO
 from avser.training.checkpoint import write_json
@@ -47,6 +52,7 @@ from preprocessing.synthetic.corpus import Settings, write_corpus
 
 LOG = Console(stderr=True)
 AUROC_AIM = 0.80
+NUM_TESTED = 16  # clips on which the salience is held against its controls
 BARS = {"fused_audio": "both, given\nthe voice only", "fused_video": "both, given\nthe face only"}
 
 
@@ -87,12 +93,13 @@ def run_demo(config: Config, settings: Settings, *, workers: int) -> list[str]:
         clips = load_test_clips(models)
         study = study_regions(models, clips, clips.truth)
         write_tables(study, folder)
+        tests = check_salience(models, clips, AUTO, max_clips=NUM_TESTED)
     with _stage("5/5 drawing figures and report", seconds):
         views = sample_views(models, clips, num_clips=len(config.data.emotions))
         save_clip_figures(views, folder)
-        write_demo_report(folder, models, ablation, study, views)
+        write_demo_report(folder, models, ablation, study, tests, clips, views)
 
-    metrics = describe(ablation, study, seconds)
+    metrics = describe(ablation, study, seconds) | {"faithfulness": [test.to_dict() for test in tests]}
     write_json(folder / "metrics.json", metrics)
     for table in (ablation_table(ablation), *region_tables(study)):
         print_table(table)
@@ -133,6 +140,8 @@ def write_demo_report(
     models: Mapping[str, TrainedModel],
     ablation: ModalityAblation,
     study: RegionStudy,
+    tests: Sequence[FaithfulnessStudy],
+    clips: HeldOutClips,
     views: Sequence[ClipView],
 ) -> None:
     chance = 100 / len(ablation.rows[0].scores.recall)
@@ -145,9 +154,15 @@ def write_demo_report(
             "Curves and regions of the voice come from the model that only hears, those of the face from the model "
             "that only sees.",
             *describe_source(models),
+            *(describe_alignment(study.alignment) if study.alignment else ()),
+            *describe_tests(tests),
         ],
-        warnings=caveats(models),
-        tables=[ablation_table(ablation), *region_tables(study)],
+        warnings=caveats(models, AUTO, tests=tests, clips=some_clips(clips)),
+        tables=[
+            ablation_table(ablation),
+            *region_tables(study),
+            *(table for test in tests for table in faithfulness_tables(test)),
+        ],
         figures=[ReportFigure("Voice, face, both", figure_png(figure)), *region_figures(study)],
     )
     write_report(folder / "report.html", title="avser demo", summary=summary, views=views)

@@ -2,59 +2,92 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from avser.data.cache import ClipCache
-from avser.data.manifest import ClipRow, read_manifest
-from avser.evaluation.statistics import clustered_interval
-from avser.experiments.region_study import BEST_CORRELATION, RegionStudy, Truth, study_regions, write_tables
-from avser.experiments.unseen import check_unseen
-from avser.inference import TrainedModel, explain, load_models
-from avser.models.timing import measure_timing
-from avser.roi.plots import MODALITY_WORDS, figure_png, plot_clip, plot_lags, save_figure
+from avser.data.manifest import ClipRow
+from avser.experiments.alignment_tables import alignment_tables
+from avser.experiments.alignment_words import describe_alignment
+from avser.experiments.faithfulness_results import FaithfulnessStudy
+from avser.experiments.faithfulness_study import study_faithfulness
+from avser.experiments.faithfulness_tables import faithfulness_rows, faithfulness_tables
+from avser.experiments.held_out import HeldOutClips, load_test_clips
+from avser.experiments.region_caveats import caveats, describe_source, describe_tests
+from avser.experiments.region_study import BEST_CORRELATION, RegionStudy, study_regions, write_tables
+from avser.explanation import explain
+from avser.inference import TrainedModel, as_clip, load_models
+from avser.roi.export import write_regions
+from avser.roi.plots import figure_png, plot_clip, plot_lags, save_figure
 from avser.roi.report import ReportFigure, ReportSummary, write_report
-from avser.roi.tables import Cell, ReportTable, lag_table, region_table
+from avser.roi.sources import AUTO
+from avser.roi.tables import ReportTable, lag_table, region_table
 from avser.roi.view import ClipView
-from avser.structures import FUSED, MODALITIES, Clip
-from avser.training.run_data import load_data
+from avser.structures import FUSED, MODALITIES, Clip, Region
+from avser.training.checkpoint import write_json
+
+ALSO = ("att_value", "grad_input", "occlusion")  # saliences that a report shows beside its own
 
 
-def report_clip(run: Path, clip: Path, out: Path) -> Path:
+def report_clip(run: Path, clip: Path, out: Path, *, salience: str = AUTO, formats: Sequence[str] = ()) -> Path:
     """Report on one media file; returns the path of report.html.
 
     Args:
         run: a run folder, or a folder of runs "audio", "video" and "fused".
+        salience: how to ask which moments carried the answer, a key of `avser.roi.sources.SOURCES`.
+        formats: of files with the regions, see `avser.roi.export.FORMATS`.
     """
     models = load_models(run)
-    view = explain(models, clip)
+    decoded = as_clip(clip, models.get(FUSED) or next(iter(models.values())))
+    view = explain(models, decoded, salience=salience, also=[n for n in ALSO if n != salience], media=clip)
     save_clip_figures([view], out)
-    summary = ReportSummary(paragraphs=describe_source(models), warnings=caveats(models))
+    export_regions({view.clip_id: view.regions}, {view.clip_id: view.duration_s}, out, formats, salience)
+    warnings = caveats(models, salience, clips=[decoded])
+    summary = ReportSummary(paragraphs=describe_source(models, salience), warnings=warnings)
     report = out / "report.html"
     write_report(report, title=f"Regions of interest: {view.clip_id}", summary=summary, views=[view])
     return report
 
 
-def report_split(run: Path, out: Path, *, num_clips: int = 6) -> Path:
+def report_split(
+    run: Path,
+    out: Path,
+    *,
+    salience: str = AUTO,
+    formats: Sequence[str] = (),
+    num_clips: int = 6,
+    num_tested: int = 16,
+) -> Path:
     """Report on the whole test split of a run; returns the path of report.html.
 
     Args:
+        salience, formats: as for `report_clip`.
         num_clips: how many clips are shown one by one; the tables are of all.
+        num_tested: on how many clips the salience is held against its controls; 0 leaves the test out.
     """
     models = load_models(run)
     clips = load_test_clips(models)
-    study = study_regions(models, clips, clips.truth)
+    study = study_regions(models, clips, clips.truth, salience=salience)
+    tests = check_salience(models, clips, salience, num_tested) if num_tested else []
     out.mkdir(parents=True, exist_ok=True)
     write_tables(study, out)
-    views = sample_views(models, clips, num_clips)
+    durations = {c: max(curves[c].times[-1] for curves in study.salience.values() if c in curves) for c in study.rows}
+    export_regions(regions_by_clip(study), durations, out, formats, salience)
+    write_json(out / "study.json", {**study.to_dict(), "faithfulness": [test.to_dict() for test in tests]})
+    views = sample_views(models, clips, num_clips, salience=salience)
+    for view in views:
+        view.faithfulness = [row for test in tests for row in faithfulness_rows(test)]
     save_clip_figures(views, out)
     summary = ReportSummary(
-        paragraphs=[*describe_source(models), f"{len(clips)} test clips; protocol {clips.protocol}."],
-        warnings=caveats(models) + study.warnings[:5],
-        tables=region_tables(study),
+        paragraphs=[
+            *describe_source(models, salience),
+            f"{len(clips)} test clips; protocol {clips.protocol}.",
+            *(describe_alignment(study.alignment) if study.alignment else ()),
+            *describe_tests(tests),
+        ],
+        warnings=[*caveats(models, salience, tests=tests, clips=some_clips(clips)), *study.warnings[:5]],
+        tables=[*region_tables(study), *(table for test in tests for table in faithfulness_tables(test))],
         figures=region_figures(study),
     )
     report = out / "report.html"
@@ -62,48 +95,43 @@ def report_split(run: Path, out: Path, *, num_clips: int = 6) -> Path:
     return report
 
 
-@dataclass
-class HeldOutClips:
-    """The test clips of a split, decoded one by one as they are asked for.
-
-    Iterating gives (row, clip) pairs.
-
-    Attributes:
-        truth: clip -> modality -> known regions.
-        protocol: of the split, and what it keeps apart.
-    """
-
-    rows: list[ClipRow]
-    cache: ClipCache
-    truth: Truth
-    protocol: str
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __iter__(self) -> Iterator[tuple[ClipRow, Clip]]:
-        return ((row, self.cache.load(row.clip_id)) for row in self.rows)
+def check_salience(
+    models: Mapping[str, TrainedModel], clips: HeldOutClips, salience: str, max_clips: int
+) -> list[FaithfulnessStudy]:
+    """Hold the salience of voice and face against its controls, each with the model that its curves come from."""
+    main = models.get(FUSED) or next(iter(models.values()))
+    sources = {m: models.get(m, main) for m in MODALITIES if m in models.get(m, main).modalities}
+    return [
+        study_faithfulness(model, clips, modality, [salience], max_clips=max_clips)
+        for modality, model in sources.items()
+    ]
 
 
-def load_test_clips(models: Mapping[str, TrainedModel]) -> HeldOutClips:
-    """The test clips that the models were never trained on.
-
-    Raises:
-        CheckpointError: one of the models has seen some of these clips in training.
-    """
-    config = (models.get(FUSED) or next(iter(models.values()))).config
-    data = load_data(config)
-    for model in models.values():
-        check_unseen(model.folder, data.split.test)
-    return HeldOutClips(
-        rows=[data.rows[clip_id] for clip_id in data.split.test],
-        cache=ClipCache(Path(config.data.cache), config.media),
-        truth=read_manifest(config.data.manifest).regions,
-        protocol=data.split.describe(),
-    )
+def some_clips(clips: HeldOutClips, num_clips: int = 4) -> list[Clip]:
+    """The first few, decoded."""
+    return [clips.cache.load(row.clip_id) for row in clips.rows[:num_clips]]
 
 
-def sample_views(models: Mapping[str, TrainedModel], clips: HeldOutClips, num_clips: int) -> list[ClipView]:
+def regions_by_clip(study: RegionStudy) -> dict[str, dict[str, list[Region]]]:
+    """Clip -> modality -> regions."""
+    return {c: {m: found[c] for m, found in study.regions.items() if c in found} for c in study.rows}
+
+
+def export_regions(
+    regions: Mapping[str, Mapping[str, Sequence[Region]]],
+    durations: Mapping[str, float],
+    out: Path,
+    formats: Sequence[str],
+    salience: str,
+) -> None:
+    """Files for the annotation tools that people use, in out/annotations."""
+    for name in formats:
+        write_regions(out / "annotations", regions, durations, format=name, source=salience)
+
+
+def sample_views(
+    models: Mapping[str, TrainedModel], clips: HeldOutClips, num_clips: int, *, salience: str = AUTO
+) -> list[ClipView]:
     """A few clips in full: the emotions in turn, the first clip of each, whatever the model says of it."""
     by_emotion: dict[str, list[ClipRow]] = {}
     for row in clips.rows:
@@ -113,6 +141,9 @@ def sample_views(models: Mapping[str, TrainedModel], clips: HeldOutClips, num_cl
         explain(
             models,
             clips.cache.load(row.clip_id),
+            salience=salience,
+            also=[name for name in ALSO if name != salience],
+            media=clips.media(row),
             true_emotion=row.emotion,
             truth=clips.truth.get(row.clip_id),
             corpus=row.corpus,
@@ -127,32 +158,7 @@ def region_tables(study: RegionStudy) -> list[ReportTable]:
     tables = [region_table(study.localization)] if study.localization else []
     if study.lags:
         tables.append(lag_table(study.lags))
-    if study.alignment:
-        tables.append(_alignment_table(study))
-    return tables
-
-
-def _alignment_table(study: RegionStudy) -> ReportTable:
-    speakers = [study.rows[clip_id].speaker for clip_id in study.alignment]
-    measures = {
-        "correlation at lag 0": "r0",
-        "best correlation within half a second": "r_max",
-        "lag of the best correlation, s (above 0: the face leads)": "lag_s",
-        "Jensen-Shannon divergence (0 same, 1 disjoint)": "js",
-        "Wasserstein distance, s": "w1_s",
-        "overlap of the top 20 % of the time": "iou",
-    }
-    rows: list[list[Cell]] = []
-    for label, name in measures.items():
-        values = np.array([getattr(found, name) for found in study.alignment.values()])
-        rows.append([label, clustered_interval(values, speakers, lambda x: float(np.nanmean(x)))])
-    return ReportTable(
-        "How voice and face lie to each other",
-        ["measure", "mean over clips"],
-        rows,
-        f"{len(study.alignment)} clips; intervals 95 %, clustered by speaker. Without a null model these say how the "
-        "curves lie to each other, not that they do so more than chance.",
-    )
+    return [*tables, *alignment_tables(study.alignment)] if study.alignment else tables
 
 
 def region_figures(study: RegionStudy) -> list[ReportFigure]:
@@ -174,47 +180,3 @@ def save_clip_figures(views: Sequence[ClipView], out: Path) -> None:
         figure = plot_clip(view)
         for suffix in (".png", ".svg"):
             save_figure(figure, out / "figures" / f"{view.clip_id}{suffix}")
-
-
-def describe_source(models: Mapping[str, TrainedModel]) -> list[str]:
-    """Which models the curves come from, and how finely those can tell moments apart."""
-    names = ", ".join(f"{name}: {model.folder}" for name, model in models.items())
-    sentences = [f"Attention curves and regions of interest from {names}."]
-    for modality in MODALITIES:
-        source = models.get(modality) or models.get(FUSED)
-        if source is not None and modality in source.modalities:
-            sentences.append(_describe_timing(source, modality))
-    return sentences
-
-
-def _describe_timing(source: TrainedModel, modality: str) -> str:
-    media = source.config.media
-    branch = source.network.get_submodule(f"branches.{modality}").to("cpu")
-    timing = measure_timing(
-        branch, modality, sample_rate_hz=media.sample_rate_hz, fps=media.fps or 30.0, size_px=media.crop_px
-    )
-    branch.to(source.device)
-    return (
-        f"The {MODALITY_WORDS[modality]} has a step every {1000 * timing.step_s:.0f} ms; one step is changed by a "
-        f"stretch of {timing.receptive_field_s:.2f} s, whose middle lies {timing.delay_s:+.3f} s from it (measured)."
-    )
-
-
-def caveats(models: Mapping[str, TrainedModel]) -> list[str]:
-    """What a reader must know before believing the curves."""
-    found = ["Attention shows where the model looked, not why; it has not been tested for faithfulness here."]
-    main = models.get(FUSED)
-    if main is not None and len(main.modalities) > 1 and not all(m in models for m in MODALITIES):
-        found.append(
-            "Both curves come from one fused model, whose losses were shared; for evidence that voice and face agree, "
-            "compare models trained on one modality each."
-        )
-    for name, model in models.items():
-        for modality in model.modalities:
-            temporal = getattr(model.config.model, modality).temporal
-            if temporal in ("gru", "lstm"):
-                found.append(
-                    f"The {MODALITY_WORDS[modality]} branch of {name} is recurrent ({temporal}): every step has seen "
-                    "the whole clip, so a peak need not mean evidence at that moment."
-                )
-    return found

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib import colormaps
+from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -50,13 +50,19 @@ EMOTION_DASHES: dict[str, tuple[float, ...]] = {
     "frustration": (6, 2),
 }
 OTHER_COLOUR = "#555555"
+APART_COLOUR = "#9A2A5A"  # of moments at which voice and face disagree
+# Letters as outlines in SVG, so that a figure looks the same everywhere, and as TrueType in PDF, as journals demand;
+# the salt keeps the names inside an SVG from changing with each run.
+FOR_PAPERS: dict = {"svg.fonttype": "path", "svg.hashsalt": "avser", "pdf.fonttype": 42}
 INK, FAINT = "#222222", "#C9C9C9"
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:
     """Write a figure; the suffix (.png, .svg, .pdf) says as what."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150, facecolor="white")
+    with rc_context(FOR_PAPERS):
+        undated = {"Date": None} if Path(path).suffix == ".svg" else None
+        figure.savefig(path, dpi=200, facecolor="white", metadata=undated)
 
 
 def figure_png(figure: Figure, dpi: int = 120) -> bytes:
@@ -84,12 +90,14 @@ def plot_clip(view: ClipView) -> Figure:
     for name, ax in zip(rows, axes, strict=True):
         ROWS[name][2](ax, view)
         ax.set_ylabel(name, rotation=0, ha="right", va="center", color=INK)
-        _plain(ax)
+        plain(ax)
     axes[-1].set_xlim(0, view.duration_s)
     axes[-1].set_xlabel("seconds")
     acted = f"   (acted: {view.true_emotion})" if view.true_emotion else ""
     share = view.prediction.probabilities[view.prediction.emotion]
-    axes[0].set_title(f"{view.prediction.emotion} {100 * share:.0f} %{acted}   {view.clip_id}", loc="left")
+    axes[0].set_title(
+        f"{view.prediction.emotion} {100 * share:.0f} %{acted}   {view.clip_id}", loc="left", parse_math=False
+    )
     if view.evidence:
         handles = [axes[-1].plot([], [], **_emotion_line(e), label=e)[0] for e in view.emotions]
         figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(handles)), frameon=False)
@@ -118,7 +126,7 @@ def plot_ablation(table: Mapping[str, Interval], chance: float | None = None, me
     ax.set_xticks(range(len(table)), [MODALITY_WORDS.get(name, name) for name in table])
     ax.set_ylabel(measure)
     ax.margins(y=0.12)
-    _plain(ax)
+    plain(ax)
     return figure
 
 
@@ -141,7 +149,7 @@ def plot_lags(planted: Sequence[float], recovered: Sequence[float], emotions: Se
     ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
     ax.set(xlabel="planted lag, s  (positive: the face leads)", ylabel="recovered lag, s")
     ax.legend(frameon=False, fontsize=8)
-    _plain(ax)
+    plain(ax)
     return figure
 
 
@@ -226,6 +234,16 @@ def _draw_overlap(ax: Axes, view: ClipView) -> None:
     ax.set(ylim=(0, 1), yticks=[])
 
 
+def _draw_episodes(ax: Axes, view: ClipView) -> None:
+    for episode in view.episodes:
+        ax.axvspan(episode.start_s, episode.end_s, color=APART_COLOUR, lw=0)
+        words = f"{view.emotions[episode.voice_emotion]} | {view.emotions[episode.face_emotion]}"
+        if episode.duration_s > 0.011 * len(words) * view.duration_s:
+            middle = (episode.start_s + episode.end_s) / 2
+            ax.text(middle, 0.5, words, ha="center", va="center", color="white", fontsize=8, parse_math=False)
+    ax.set(ylim=(0, 1), yticks=[])
+
+
 def _draw_evidence(ax: Axes, view: ClipView, source: str) -> None:
     times, values = view.evidence[source]
     for emotion, line in zip(view.emotions, values.T, strict=True):
@@ -239,7 +257,7 @@ def _emotion_line(emotion: str) -> dict:
     return {"color": EMOTION_COLOURS.get(emotion, OTHER_COLOUR), "linestyle": (0, dashes) if dashes else "-"}
 
 
-def _plain(ax: Axes) -> None:
+def plain(ax: Axes) -> None:
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
     for side in ("left", "bottom"):
@@ -261,4 +279,5 @@ ROWS: dict = {
     "voice\nsays": (0.8, lambda v: AUDIO in v.evidence, lambda ax, v: _draw_evidence(ax, v, AUDIO)),
     "face\nsays": (0.8, lambda v: VIDEO in v.evidence, lambda ax, v: _draw_evidence(ax, v, VIDEO)),
     "both\nsay": (0.8, lambda v: FUSED in v.evidence, lambda ax, v: _draw_evidence(ax, v, FUSED)),
+    "voice |\nface": (0.3, lambda v: bool(v.episodes), _draw_episodes),
 }

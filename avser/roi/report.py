@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -10,38 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
+from markupsafe import Markup
 
-from avser.roi.alignment import COVERAGE, Alignment, chance_coverage_iou, region_lag_s
-from avser.roi.intervals import describe_degenerate
-from avser.roi.localization import interval_iou
 from avser.roi.plots import EMOTION_COLOURS, EMOTION_DASHES, MODALITY_COLOURS, MODALITY_WORDS, OTHER_COLOUR
-from avser.roi.tables import Cell, ReportTable, format_cell
-from avser.roi.timeline import LEFT, PLOT_WIDTH, WIDTH, build_timeline, data_uri
-from avser.roi.view import ClipView
+from avser.roi.sentences import (
+    alignment_rows,
+    degenerate_warnings,
+    describe_clip,
+    faithfulness_warnings,
+    source_words,
+)
+from avser.roi.sources import SOURCES
+from avser.roi.tables import Cell, ReportTable, format_cell, format_p
+from avser.roi.timeline import build_timeline, data_uri
+from avser.roi.view import ClipView, FaithfulnessRow, overlap_segments, salience_layers
 from avser.structures import AUDIO, FUSED, MODALITIES, VIDEO
 
-TOGETHER_S = 0.02  # lags below this are within the resolution of the curves
-WEAK_R = 0.3  # below this best correlation, a lag means nothing
-
-# field of Alignment -> name in the table, unit, the question it answers
-MEASURES = {
-    "r0": ("correlation", "", "the same shape at the same time?"),
-    "rho0": ("rank correlation", "", "the same order of moments?"),
-    "r_max": ("best correlation, shifted", "", "the same shape, earlier or later?"),
-    "lag_s": ("lag of the best correlation", "s", "who leads? above 0: the face"),
-    "js": ("Jensen-Shannon divergence", "", "how far apart? 0 the same, 1 nothing shared"),
-    "w1_s": ("Wasserstein distance", "s", "how far must attention move?"),
-    "iou": (f"overlap of the top {100 * COVERAGE:.0f} % of the time", "", "the same moments?"),
-    "onset_difference_s": ("onset, voice minus face", "s", "who starts first? above 0: the face"),
-    "peak_difference_s": ("peak, voice minus face", "s", "who peaks first? above 0: the face"),
-    "centroid_difference_s": (
-        "centre of mass, voice minus face",
-        "s",
-        "who is earlier on the whole? above 0: the face",
-    ),
-    "audio_effective": ("effective share of the time, voice", "", "how focal? 1 = spread evenly"),
-    "video_effective": ("effective share of the time, face", "", "how focal? 1 = spread evenly"),
-}
+SOURCE_WORDS = {AUDIO: "voice alone", VIDEO: "face alone", FUSED: "both"}
 
 
 @dataclass
@@ -61,47 +47,45 @@ class ReportSummary:
         warnings: sentences that must be read before anything else.
         paragraphs: what this is: model, data, protocol.
         tables, figures: in the order in which they are shown.
+        strata: tables of parts of the clips, folded up under the others.
+        faithfulness: what the saliences are worth; one that does not beat its controls is the first warning.
     """
 
     paragraphs: Sequence[str] = ()
     warnings: Sequence[str] = ()
     tables: Sequence[ReportTable] = ()
     figures: Sequence[ReportFigure] = ()
+    strata: Sequence[ReportTable] = ()
+    faithfulness: Sequence[FaithfulnessRow] = ()
 
 
 def write_report(path: Path, *, title: str, summary: ReportSummary, views: Sequence[ClipView]) -> None:
-    """Write one HTML file without any outside resource; names and texts are escaped wherever they come from."""
+    """Write one HTML file without any outside resource; names and texts are escaped wherever they come from.
+
+    A single clip is open; of several, each is built when it is opened, so that the page itself opens fast.
+    """
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters.update(cell=format_cell, is_number=_is_number, data_uri=data_uri)
-    template = environment.from_string(resources.files("avser.roi").joinpath("report.html").read_text(encoding="utf-8"))
+    environment.filters.update(cell=format_cell, p_value=format_p, is_number=_is_number, data_uri=data_uri)
+    template = environment.from_string(_part("report.html"))
     page = template.render(
         title=title,
         summary=summary,
+        warnings=list(dict.fromkeys([*faithfulness_warnings(summary.faithfulness), *summary.warnings])),
+        faithfulness=_faithfulness_rows(summary.faithfulness),
         clips=[_clip(view) for view in views],
         colours=MODALITY_COLOURS,
-        layout={"width": WIDTH, "left": LEFT, "plot": PLOT_WIDTH},
+        words=MODALITY_WORDS,
+        style=Markup(_part("report.css")),  # our own files: nothing of them is to be escaped
+        script=Markup(_part("report.js")),
     )
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text(page, encoding="utf-8")
+    Path(path).write_text(page.lstrip(), encoding="utf-8")
 
 
-def describe_clip(view: ClipView) -> list[str]:
-    """Plain sentences about one clip: how voice and face lie to each other, and what each is a mixture of."""
-    sentences = []
-    if view.alignment is not None:
-        sentences.append(_lag_sentence(view.alignment) + _p_value(view, "r_max"))
-    audio, video = (view.regions.get(m, []) for m in MODALITIES)
-    if audio and video:
-        sentences.append(f"Their regions overlap by {100 * interval_iou(audio, video):.0f} % of their union.")
-    planted = region_lag_s(view.truth.get(AUDIO, []), view.truth.get(VIDEO, []))
-    if not math.isnan(planted):
-        found = region_lag_s(audio, video)
-        got = "none found" if math.isnan(found) else f"found {found:+.2f} s between the strongest regions"
-        sentences.append(f"True lag {planted:+.2f} s, {got} (above 0: the face leads).")
-    sentences += [_mixture_sentence(view, m) for m in MODALITIES if m in view.mixture and view.mixture[m].any()]
-    return sentences
+def _part(name: str) -> str:
+    return resources.files("avser.roi").joinpath(name).read_text(encoding="utf-8")
 
 
 def _is_number(value: Cell) -> bool:
@@ -114,16 +98,35 @@ def _is_number(value: Cell) -> bool:
 def _clip(view: ClipView) -> dict[str, Any]:
     """What the template needs of one clip."""
     timeline = build_timeline(view)
+    layers = [{"source": y.source, "model": y.model, "emotion": y.emotion} for y in salience_layers(view)]
+    faithful = faithfulness_warnings(view.faithfulness, view.salience_source)
     return {
         "view": view,
-        "warnings": [*view.warnings, *_curve_warnings(view)],
+        "warnings": list(dict.fromkeys([*faithful, *view.warnings, *degenerate_warnings(view)])),
         "percent": 100 * view.prediction.probabilities[view.prediction.emotion],
         "right": None if view.true_emotion is None else view.true_emotion == view.prediction.emotion,
         "sentences": describe_clip(view),
         "verdicts": _verdicts(view),
-        "alignment": _alignment_rows(view),
+        "verdict_sources": [(s, SOURCE_WORDS[s]) for s in (FUSED, *view.unimodal)],
+        "alignment": alignment_rows(view),
+        "faithfulness": _faithfulness_rows(view.faithfulness),
+        "mixture": _mixture_rows(view),
+        "choices": _choices(layers),
+        "bands": _bands(view),
+        "media": None if view.video is None else base64.b64encode(view.video).decode("ascii"),
+        "is_audio": view.video_type.startswith("audio/"),
         "timeline": timeline,
-        "data": {"duration": timeline.duration_s, "series": timeline.series},
+        "salience_words": source_words(view.salience_source),
+        "data": {
+            "duration": timeline.duration_s,
+            "frame": _frame_s(view),
+            "axes": timeline.axes,
+            "series": timeline.series,
+            "layers": layers,
+            "words": {"source": {y["source"]: source_words(y["source"]) for y in layers}},
+            "mediaType": view.video_type,
+            "emotions": [{"name": e, "colour": EMOTION_COLOURS.get(e, OTHER_COLOUR)} for e in view.emotions],
+        },
         "emotions": [
             {
                 "name": e,
@@ -144,49 +147,67 @@ def _verdicts(view: ClipView) -> list[dict[str, Any]]:
     ]
 
 
-def _alignment_rows(view: ClipView) -> list[dict[str, Any]]:
-    if view.alignment is None:
-        return []
-    chance = {"iou": chance_coverage_iou(), **view.chance}
+def _mixture_rows(view: ClipView) -> list[dict[str, Any]]:
+    """One row an emotion: its share in each modality in percent, and how long its bar is."""
+    shares = {m: view.mixture[m] for m in MODALITIES if m in view.mixture and view.mixture[m].any()}
+    values = [v for m in shares for v in (shares[m], view.evidence[m][1] if m in view.evidence else ())]
+    top = max((float(np.max(v)) for v in values if np.size(v)), default=1.0)
     return [
         {
-            "name": name,
-            "unit": unit,
-            "question": question,
-            "value": getattr(view.alignment, key),
-            "chance": chance.get(key),
-            "p_value": view.p_values.get(key),
+            "emotion": e,
+            "parts": [
+                {"source": m, "percent": 100 * float(share[i]), "length": 100 * float(share[i]) / top, "top": top}
+                for m, share in shares.items()
+            ],
         }
-        for key, (name, unit, question) in MEASURES.items()
+        for i, e in enumerate(view.emotions)
+        if shares
     ]
 
 
-def _lag_sentence(alignment: Alignment) -> str:
-    if not alignment.r_max >= WEAK_R:
-        return "No shift of up to half a second brings the two curves together"
-    if abs(alignment.lag_s) < TOGETHER_S:
-        return "Voice and face move together"
-    first, second = ("face", "voice") if alignment.lag_s > 0 else ("voice", "face")
-    return f"The {first} leads the {second} by {abs(alignment.lag_s):.2f} s"
+def _choices(layers: Sequence[dict[str, str]]) -> list[dict[str, Any]]:
+    """The groups of buttons: for each, what there is to choose from; groups without a choice are left out."""
+    groups = []
+    for key, title in {"source": "salience by", "model": "model", "emotion": "for the emotion"}.items():
+        values = [v for v in dict.fromkeys(layer[key] for layer in layers) if v or key == "model"]
+        if len(values) < 2:
+            continue
+        words = {v: source_words(v) if key == "source" else v or "of each alone" for v in values}
+        hints = {v: SOURCES[v].question if key == "source" and v in SOURCES else "" for v in values}
+        options = [
+            {"value": v, "words": words[v], "hint": hints[v], "on": bool(layers) and layers[0][key] == v}
+            for v in values
+        ]
+        groups.append({"key": key, "title": title, "options": options})
+    return groups
 
 
-def _mixture_sentence(view: ClipView, modality: str) -> str:
-    shares = view.mixture[modality]
-    first, *others = (-shares).argsort(kind="stable")[:3]
-    strongest = [first, *(i for i in others if shares[i] >= 0.1)]
-    parts = ", ".join(f"{100 * shares[i]:.0f} % {view.emotions[i]}" for i in strongest)
-    return f"As a mixture, the {MODALITY_WORDS[modality]} is {parts}."
-
-
-def _curve_warnings(view: ClipView) -> list[str]:
-    """A curve without shape must not be read, whoever made the view."""
-    reasons = {m: describe_degenerate(curve) for m, curve in view.salience.items()}
+def _bands(view: ClipView) -> list[dict[str, Any]]:
+    """The regions of both as a small strip beside the clip's name."""
+    duration = max(view.duration_s, 1e-3)
     return [
-        f"The {MODALITY_WORDS.get(m, m)} salience says nothing about when: {reason}."
-        for m, reason in reasons.items()
-        if reason
+        {"left": 100 * start / duration, "width": 100 * (end - start) / duration, "kind": kind}
+        for start, end, kind in overlap_segments(view)
     ]
 
 
-def _p_value(view: ClipView, key: str) -> str:
-    return f" (p = {view.p_values[key]:.3g})." if key in view.p_values else "."
+def _faithfulness_rows(rows: Sequence[FaithfulnessRow]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": f"{MODALITY_WORDS.get(r.modality, r.modality)}: {source_words(r.source)}",
+            "value": r.comprehensiveness,
+            "control": r.control,
+            "control_name": r.control_name,
+            "p_value": r.p_value,
+            "good": r.is_faithful,
+            "verdict": r.verdict or ("beats its controls" if r.is_faithful else "no better than its controls"),
+        }
+        for r in rows
+    ]
+
+
+def _frame_s(view: ClipView) -> float:
+    """How far an arrow key goes: one picture."""
+    if view.face_times is None or len(view.face_times) < 2:
+        return 0.04
+    return round(float(np.median(np.diff(view.face_times))), 4)

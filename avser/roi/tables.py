@@ -41,6 +41,13 @@ def format_cell(value: Cell) -> str:
     return f"{value:{_digits(value)}}" if isinstance(value, float) else str(value)
 
 
+def format_p(p_value: float | None) -> str:
+    """A p-value as text: three decimals, and never 0, which no test gives; a dash where there is none."""
+    if p_value is not None and p_value < 0.0005:
+        return "< 0.001"
+    return format_cell(None if p_value is None else float(p_value))
+
+
 def region_table(scores: Mapping[str, LocalizationScores]) -> ReportTable:
     """How well found regions meet true ones, per modality, beside chance."""
     return ReportTable(

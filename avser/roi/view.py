@@ -8,8 +8,33 @@ from itertools import pairwise
 import numpy as np
 
 from avser.roi.alignment import Alignment
+from avser.roi.dynamics import DisagreementEpisode
+from avser.roi.frequency_map import FrequencyMap
 from avser.roi.intervals import step_intervals
 from avser.structures import AUDIO, FUSED, VIDEO, Curve, Prediction, Region
+
+
+@dataclass(frozen=True)
+class FaithfulnessRow:
+    """What one salience of one modality is worth, beside the strongest of its controls.
+
+    Attributes:
+        source: name in `avser.roi.sources.SOURCES`.
+        comprehensiveness: probability that the answer loses without the moments that the salience names.
+        control: that of the strongest control; `control_name` says which one it is.
+        p_value: that the salience is no better; NaN where it was not tested.
+        is_faithful: whether it beats its controls.
+        verdict: in words; empty for those that go with `is_faithful`.
+    """
+
+    source: str
+    modality: str
+    comprehensiveness: float
+    control: float
+    p_value: float
+    is_faithful: bool
+    control_name: str = ""
+    verdict: str = ""
 
 
 @dataclass
@@ -24,12 +49,23 @@ class ClipView:
         unimodal: "audio", "video" -> what that modality alone says.
         log_mel: (T, F) log-mel spectrogram, low frequencies first, and `log_mel_times` (T,).
         faces: (T, H, W, 3) uint8 RGB crops, black where no face was found, and `face_times` (T,).
-        salience: modality -> attention curve.
+        salience: modality -> the curve that the regions were read off.
+        salience_source: what that is, a name in `avser.roi.sources.SOURCES`; `salience_model`: whose it is, in words.
+        saliences: source -> modality -> curve, of all sources; that of `salience_source` is `salience` itself.
+        by_class: source -> modality -> emotion -> curve, where a source asks for one emotion at a time.
+        by_model: model, in words -> modality -> curve of `salience_source`, beside those of `salience_model`.
         regions: modality -> found regions.
         truth: modality -> planted or annotated regions.
         evidence: "audio", "video", "fused" -> times (T,) and step probabilities or dynamics (T, C).
         mixture: "audio", "video" -> (C,) shares of the emotions.
         alignment: None where a modality is missing.
+        video, video_type: the recording as a small file that a browser plays, and its media type ("video/mp4",
+            "audio/mp4"), see `avser.media.preview`.
+        episodes: where voice and face point to different emotions.
+        places: place of the face -> times (T,) and its share (T,) of what the model saw in the frame; NaN for nothing.
+        frequency_map: attention of the voice over frequency and time.
+        faithfulness: what the saliences are worth, measured on many clips.
+        decision: "audio", "video", "fused" -> seconds after which the answer no longer changes.
         chance, p_values: field of `alignment` -> its mean under the null model and the p-value against it.
         warnings: sentences for the person.
     """
@@ -46,10 +82,22 @@ class ClipView:
     faces: np.ndarray | None = None
     face_times: np.ndarray | None = None
     salience: dict[str, Curve] = field(default_factory=dict)
+    salience_source: str = "attention"
+    salience_model: str = ""
+    saliences: dict[str, dict[str, Curve]] = field(default_factory=dict)
+    by_class: dict[str, dict[str, dict[str, Curve]]] = field(default_factory=dict)
+    by_model: dict[str, dict[str, Curve]] = field(default_factory=dict)
     regions: dict[str, list[Region]] = field(default_factory=dict)
     truth: dict[str, list[Region]] = field(default_factory=dict)
     evidence: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
     mixture: dict[str, np.ndarray] = field(default_factory=dict)
+    video: bytes | None = None
+    video_type: str = ""
+    episodes: list[DisagreementEpisode] = field(default_factory=list)
+    places: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    frequency_map: FrequencyMap | None = None
+    faithfulness: list[FaithfulnessRow] = field(default_factory=list)
+    decision: dict[str, float] = field(default_factory=dict)
     alignment: Alignment | None = None
     chance: dict[str, float] = field(default_factory=dict)
     p_values: dict[str, float] = field(default_factory=dict)
@@ -66,6 +114,47 @@ class ClipView:
     @property
     def has_faces(self) -> bool:
         return self.faces is not None and self.face_times is not None and len(self.face_times) > 0
+
+
+@dataclass
+class Layer:
+    """One choice of curves that a page can show: whose they are, how they were read off, and for which emotion.
+
+    Attributes:
+        source, model: as in `ClipView`; `emotion` is empty for a source that does not ask for one.
+        curves: modality -> curve.
+    """
+
+    source: str
+    model: str
+    emotion: str
+    curves: dict[str, Curve]
+
+
+def salience_layers(view: ClipView) -> list[Layer]:
+    """All curves that there are to choose from, those that the regions were read off first; no choice comes twice."""
+    main = view.salience_source
+    layers: dict[tuple[str, str, str], Layer] = {}
+
+    def add(source: str, model: str, emotion: str, curves: dict[str, Curve]) -> None:
+        if curves:
+            layers.setdefault((source, model, emotion), Layer(source, model, emotion, curves))
+
+    def answer(source: str) -> str:
+        return view.prediction.emotion if source in view.by_class else ""
+
+    add(main, view.salience_model, answer(main), view.salience)
+    for model, curves in view.by_model.items():
+        add(main, model, answer(main), curves)
+    for source, curves in view.saliences.items():
+        if source not in view.by_class:
+            add(source, view.salience_model, "", curves)
+    emotions = sorted(view.emotions, key=lambda e: e != view.prediction.emotion)  # the answer first
+    for source, by_modality in view.by_class.items():
+        for emotion in emotions:
+            curves = {m: by_emotion[emotion] for m, by_emotion in by_modality.items() if emotion in by_emotion}
+            add(source, view.salience_model, emotion, curves)
+    return list(layers.values())
 
 
 def overlap_segments(view: ClipView) -> list[tuple[float, float, str]]:

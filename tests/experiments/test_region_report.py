@@ -1,18 +1,23 @@
 """`avser roi` as files: everything is written, the page parses and stands alone, names are harmless."""
 
 import csv
+import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import torch
 
 from avser.config import load_config
 from avser.errors import CheckpointError, MediaError
-from avser.experiments.region_report import caveats, load_test_clips, report_clip, report_split
+from avser.experiments.held_out import load_test_clips
+from avser.experiments.region_caveats import caveats
+from avser.experiments.region_report import report_clip, report_split, some_clips
 from avser.inference import load_models
-from avser.structures import AUDIO, FUSED, VIDEO
+from avser.structures import AUDIO, FUSED, VIDEO, Output
 from avser.training.run import train
 
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
@@ -58,19 +63,26 @@ def check_stands_alone(report: Path) -> Page:
 
 @pytest.fixture(scope="module")
 def split_report(tiny_ablation, tmp_path_factory):
-    return report_split(tiny_ablation, tmp_path_factory.mktemp("roi"), num_clips=2)
+    out = tmp_path_factory.mktemp("roi")
+    return report_split(tiny_ablation, out, num_clips=2, num_tested=2, formats=["csv", "textgrid"])
 
 
 def test_a_split_leaves_page_tables_and_figures(split_report):
     folder = split_report.parent
-    assert {path.name for path in folder.iterdir()} == {"report.html", "regions.csv", "alignment.csv", "figures"}
+    expected = {"report.html", "regions.csv", "alignment.csv", "study.json", "figures", "annotations"}
+    assert {path.name for path in folder.iterdir()} == expected
+    assert len(list((folder / "annotations").glob("*.TextGrid"))) == 12
+    assert (folder / "annotations" / "found_regions.csv").is_file()
+    stored = json.loads((folder / "study.json").read_text())
+    assert [test["modality"] for test in stored["faithfulness"]] == ["audio", "video"]
+    assert set(stored["alignment"]["nulls"]) <= {"re-pairing", "circular shift", "placement", "surrogates"}
     assert sorted(path.suffix for path in (folder / "figures").iterdir()) == [".png", ".png", ".svg", ".svg"]
     assert all(path.stat().st_size > 1000 for path in (folder / "figures").iterdir())
     check_stands_alone(split_report)
     text = split_report.read_text()
     assert "12 test clips; protocol speaker_holdout(" in text
     assert "speakers disjoint: yes; sentences disjoint: " in text
-    for heading in ("Found regions against true ones", "Who leads", "How voice and face lie to each other"):
+    for heading in ("Found regions against true ones", "Who leads", "Voice and face against"):
         assert heading in text
 
 
@@ -126,6 +138,26 @@ def test_the_reader_is_told_where_curves_come_from(tiny_ablation):
     models = load_models(tiny_ablation, "cpu")
     assert not any("one fused model" in sentence for sentence in caveats(models))
     assert any("one fused model" in sentence for sentence in caveats({FUSED: models[FUSED]}))
-    models[VIDEO].config.model.video.temporal = "gru"
-    assert any("face branch of video is recurrent (gru)" in sentence for sentence in caveats(models))
     assert any("not been tested for faithfulness" in sentence for sentence in caveats({AUDIO: models[AUDIO]}))
+
+
+class KnowsAll(torch.nn.Module):
+    """A network whose steps hold what the whole clip holds."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, batch):
+        output = self.network(batch)
+        part = output.attended[AUDIO]
+        everything = part.sequence.mean(dim=1, keepdim=True).expand_as(part.sequence)
+        return Output(output.logits, {AUDIO: replace(part, sequence=everything)})
+
+
+def test_steps_that_know_the_whole_clip_are_told(tiny_ablation):
+    model = load_models(tiny_ablation, "cpu")[AUDIO]
+    clips = some_clips(load_test_clips({AUDIO: model}), 2)
+    leaky = replace(model, network=KnowsAll(model.network).eval())
+    assert any("within 0.15 s of it" in sentence for sentence in caveats({AUDIO: leaky}, clips=clips))
+    assert not any("within 0.15 s of it" in sentence for sentence in caveats({AUDIO: model}, clips=clips))

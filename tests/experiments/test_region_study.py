@@ -10,7 +10,7 @@ from avser.data.cache import ClipCache
 from avser.data.manifest import read_manifest
 from avser.experiments.region_study import BEST_CORRELATION, STRONGEST_REGIONS, study_regions, write_tables
 from avser.inference import load_models, predict
-from avser.roi.alignment import measure_alignment, region_lag_s
+from avser.roi.alignment import centre_prior, measure_alignment, region_lag_s
 from avser.structures import AUDIO, FUSED, MODALITIES, VIDEO
 
 
@@ -30,7 +30,7 @@ def corpus(tiny_corpus):
 
 @pytest.fixture(scope="module")
 def study(models, corpus):
-    return study_regions(models, corpus[0], corpus[1], batch_size=5)
+    return study_regions(models, corpus[0], corpus[1], batch_size=5, num_permutations=99)
 
 
 def test_curves_come_from_the_models_of_one_modality(study, models, corpus):
@@ -50,13 +50,13 @@ def test_a_single_fused_run_gives_both_curves(models, corpus):
     assert study.sources == {AUDIO: FUSED, VIDEO: FUSED}
     assert study.localization == {}
     assert study.lags == {}
-    assert len(study.alignment) == 2
+    assert len(study.alignment.clips) == 2
 
 
 def test_a_voice_only_run_has_no_alignment(models, corpus, tmp_path):
     study = study_regions({AUDIO: models[AUDIO]}, corpus[0][:3], corpus[1])
     assert list(study.regions) == [AUDIO]
-    assert study.alignment == {}
+    assert study.alignment is None
     assert list(study.localization) == [AUDIO]
     write_tables(study, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["regions.csv"]
@@ -65,20 +65,30 @@ def test_a_voice_only_run_has_no_alignment(models, corpus, tmp_path):
 def test_every_clip_is_found_compared_and_scored(study, corpus):
     pairs, truth = corpus
     clip_ids = [row.clip_id for row, _ in pairs]
-    assert list(study.rows) == list(study.predictions) == list(study.alignment) == clip_ids
+    assert list(study.rows) == list(study.predictions) == list(study.alignment.clips) == clip_ids
     some = clip_ids[3]
-    assert study.alignment[some] == measure_alignment(study.salience[AUDIO][some], study.salience[VIDEO][some])
+    curves = study.salience[AUDIO][some], study.salience[VIDEO][some]
+    controls = [centre_prior(*curves), study.loudness[some]]
+    assert study.alignment.clips[some] == measure_alignment(*curves, controls=controls)
     planted = truth[some]
     assert study.planted_lag_s[some] == pytest.approx(planted[AUDIO][0].centre_s - planted[VIDEO][0].centre_s)
     found = {m: study.regions[m][some] for m in MODALITIES}
     between = region_lag_s(found[AUDIO], found[VIDEO])
     assert study.recovered_lag_s[STRONGEST_REGIONS][some] == pytest.approx(between, nan_ok=True)
-    assert study.recovered_lag_s[BEST_CORRELATION][some] == study.alignment[some].lag_s
+    assert study.recovered_lag_s[BEST_CORRELATION][some] == study.alignment.clips[some].lag_s
     for modality in MODALITIES:
         assert study.localization[modality].num_clips == len(clip_ids)
         assert 0 <= study.localization[modality].auroc.value <= 1
     assert set(study.lags) == set(study.recovered_lag_s) == {BEST_CORRELATION, STRONGEST_REGIONS}
     assert all(scores.num_clips + scores.num_left_out == len(clip_ids) for scores in study.lags.values())
+
+
+def test_another_salience_gives_other_curves(study, models, corpus):
+    other = study_regions(models, corpus[0][:2], {}, salience="att_value", num_permutations=9)
+    assert other.salience_source == "att_value"
+    for clip_id, curve in other.salience[AUDIO].items():
+        assert len(curve) == len(study.salience[AUDIO][clip_id])
+        assert not np.allclose(curve.values, study.salience[AUDIO][clip_id].values)
 
 
 def test_a_clip_without_a_face_is_answered_and_left_out_of_the_comparison(models, corpus, tiny_corpus):
@@ -89,7 +99,7 @@ def test_a_clip_without_a_face_is_answered_and_left_out_of_the_comparison(models
     assert lost in study.predictions
     assert lost in study.regions[AUDIO]
     assert lost not in study.regions[VIDEO]
-    assert lost not in study.alignment
+    assert lost not in study.alignment.clips
 
 
 def test_the_tables_hold_what_was_found(study, tmp_path):
@@ -101,8 +111,8 @@ def test_the_tables_hold_what_was_found(study, tmp_path):
         assert float(row["start_s"]) <= float(row["peak_s"]) <= float(row["end_s"])
     with (tmp_path / "new" / "alignment.csv").open() as file:
         alignment = list(csv.DictReader(file))
-    assert [row["clip_id"] for row in alignment] == list(study.alignment)
-    first = study.alignment[alignment[0]["clip_id"]]
+    assert [row["clip_id"] for row in alignment] == list(study.alignment.clips)
+    first = study.alignment.clips[alignment[0]["clip_id"]]
     assert float(alignment[0]["r0"]) == pytest.approx(first.r0, abs=1e-4)
     assert alignment[0]["speaker"] == "s01"
     assert alignment[0]["predicted"] in {"anger", "disgust", "fear", "happiness", "sadness", "surprise"}

@@ -8,11 +8,13 @@ import sys
 
 import numpy as np
 import pytest
+from matplotlib import rcParams, rcParamsDefault
 from matplotlib.colors import to_rgb
 
 from avser.data.manifest import EMOTIONS
 from avser.errors import AvserError
 from avser.evaluation.statistics import Interval
+from avser.roi.dynamics import DisagreementEpisode
 from avser.roi.plots import (
     EMOTION_COLOURS,
     EMOTION_DASHES,
@@ -117,6 +119,28 @@ def test_figures_are_saved_by_suffix(tmp_path, suffix: str, start: bytes) -> Non
     path = tmp_path / "new" / f"figure{suffix}"
     save_figure(plot_ablation({"audio": Interval(50, 45, 55)}), path)
     assert path.read_bytes().startswith(start)
+
+
+def test_svg_needs_no_fonts_and_is_the_same_each_time(tmp_path) -> None:
+    """Letters are outlines, so that a figure looks alike everywhere; a name may hold what means something to TeX."""
+    view = make_view()
+    view.clip_id = "a$b$_{<script>}&.mp4"
+    pages = []
+    for name in ("one.svg", "two.svg"):
+        save_figure(plot_clip(view), tmp_path / name)
+        pages.append((tmp_path / name).read_text(encoding="utf-8"))
+    assert "<text" not in pages[0]
+    assert "<script" not in pages[0]
+    assert pages[0] == pages[1]
+    assert rcParams["svg.fonttype"] == rcParamsDefault["svg.fonttype"]
+    assert rcParams["svg.hashsalt"] is None
+
+
+def test_disagreement_has_a_row() -> None:
+    figure = plot_clip(make_view(episodes=[DisagreementEpisode(0.5, 1.5, 0, 1, 0.6, 0.7, 0.3)]))
+    row = figure.axes[-1]
+    assert [t.get_text() for t in row.texts] == ["anger | fear"]
+    assert row.get_ylabel() == "voice |\nface"
 
 
 def test_pyplot_is_never_loaded() -> None:

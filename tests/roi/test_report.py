@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import html
 import json
@@ -14,12 +15,13 @@ import pytest
 
 from avser.evaluation.statistics import Interval
 from avser.roi.alignment import measure_alignment
+from avser.roi.dynamics import DisagreementEpisode
 from avser.roi.localization import LagScores, LocalizationScores
 from avser.roi.plots import figure_png, plot_ablation
-from avser.roi.report import MEASURES, ReportFigure, ReportSummary, describe_clip, write_report
-from avser.roi.tables import ReportTable, format_cell, lag_table, region_table
-from avser.roi.timeline import LEFT, PLOT_WIDTH, build_timeline
-from avser.roi.view import ClipView
+from avser.roi.report import ReportFigure, ReportSummary, write_report
+from avser.roi.sentences import MEASURES, alignment_rows, describe_clip, describe_measure
+from avser.roi.tables import ReportTable, format_cell, format_p, lag_table, region_table
+from avser.roi.view import ClipView, FaithfulnessRow
 from avser.structures import Curve, Prediction, Region
 
 NASTY = "<script>alert(1)</script>.mp4"
@@ -113,10 +115,10 @@ def test_everything_of_a_clip_is_there(tmp_path: Path) -> None:
     text = written(tmp_path, [make_view(warnings=["no face in 12 % of the frames"])])
     for part in ("anger", "71 %", "acted: fear", "cremad", "speaker 1001", "no face in 12 %", "Alignment of voice"):
         assert part in text
-    for name, _, _ in MEASURES.values():
+    for name, *_ in list(MEASURES.values())[:-2]:  # without controls, the last two are not measured
         assert html.escape(name) in text
     assert text.count("data:image/jpeg") == 1 + 14  # spectrogram and face strip
-    data = json.loads(re.findall(r'<script type="application/json">(.*?)</script>', text, re.S)[0])
+    data = json.loads(re.findall(r'<script type="application/json" class="data">(.*?)</script>', text, re.S)[0])
     assert {(s["kind"], s["source"], s["name"]) for s in data["series"]} == {
         ("salience", "audio", "voice"),
         ("salience", "video", "face"),
@@ -140,7 +142,8 @@ def test_sentences_say_who_leads() -> None:
     sentences = describe_clip(make_view())
     assert sentences == [
         "The face leads the voice by 0.20 s.",
-        "Their regions overlap by 33 % of their union.",
+        "Their regions overlap by 33 % of their union; their strongest moments coincide more than chance would "
+        "(p = 0.0042).",
         "True lag +0.20 s, found +0.20 s between the strongest regions (above 0: the face leads).",
         "As a mixture, the voice is 62 % fear, 38 % anger.",
     ]
@@ -151,8 +154,8 @@ def test_sentences_say_who_leads() -> None:
     [
         ({"lag_s": -0.31}, "The voice leads the face by 0.31 s (p = 0.0042)."),
         ({"lag_s": 0.01}, "Voice and face move together (p = 0.0042)."),
-        ({"r_max": 0.1}, "No shift of up to half a second brings the two curves together (p = 0.0042)."),
-        ({"r_max": float("nan")}, "No shift of up to half a second brings the two curves together (p = 0.0042)."),
+        ({"r_max": 0.1}, "No shift of up to half a second brings the two curves together."),
+        ({"r_max": float("nan")}, "No shift of up to half a second brings the two curves together."),
     ],
 )
 def test_sentence_follows_the_lag(change: dict, sentence: str) -> None:
@@ -160,6 +163,13 @@ def test_sentence_follows_the_lag(change: dict, sentence: str) -> None:
     assert view.alignment is not None
     view.alignment = dataclasses.replace(view.alignment, **change)
     assert describe_clip(view)[0] == sentence
+
+
+def test_a_lag_that_chance_would_give_is_told_with_its_doubt() -> None:
+    assert describe_clip(make_view(p_values={"r_max": 0.34}))[0] == (
+        "The face leads the voice by 0.20 s, but curves that have nothing to do with each other would fit as well "
+        "(p = 0.34)."
+    )
 
 
 def test_an_even_or_empty_mixture_is_said_sensibly() -> None:
@@ -183,12 +193,124 @@ def test_a_flat_curve_is_warned_about(tmp_path: Path) -> None:
     assert "The face salience says nothing about when: all steps have the same value." in text
 
 
-def test_marks_lie_at_their_seconds() -> None:
-    """Half way through the clip is half way along the plot."""
-    line = build_timeline(make_view(regions={"audio": [Region("audio", 1.0, 1.5)]}, truth={}))
-    bands = [m.attributes for m in line.marks if m.tag == "rect" and m.attributes.get("fill-opacity")]
-    assert [(b["x"], b["width"]) for b in bands] == [(LEFT + PLOT_WIDTH / 2, PLOT_WIDTH / 4)]
-    assert all(0 <= float(m.attributes.get("y", 0)) <= line.height for m in line.marks)
+def test_a_salience_that_loses_to_its_controls_is_the_first_thing_said(tmp_path: Path) -> None:
+    rows = [
+        FaithfulnessRow("attention", "video", 0.03, 0.04, 0.61, False, "loudness"),
+        FaithfulnessRow("occlusion", "audio", 0.31, 0.04, 0.0001, True),
+    ]
+    text = written(
+        tmp_path,
+        [make_view(warnings=["another"], faithfulness=rows)],
+        ReportSummary((), ["Read me."], faithfulness=rows),
+    )
+    first = "The face salience (attention) does not beat its controls (the strongest: loudness)"
+    assert re.findall(r"<li>(.*?)(?::|<)", text)[0].startswith(first.split(":")[0])
+    assert text.index(first) < text.index("Read me.") < text.rindex(first) < text.index("another")
+    assert text.count(first) == 2  # of the study, and of the clip
+    assert text.count("occlusion) does not beat") == 0
+    assert "&lt; 0.001" in text
+
+
+def test_what_another_source_is_worth_is_no_warning_about_the_shown_one(tmp_path: Path) -> None:
+    rows = [FaithfulnessRow("rise", "video", 0.03, 0.04, 0.61, False)]
+    assert "does not beat" not in written(tmp_path, [make_view(faithfulness=rows)])
+
+
+def test_sentences_on_everything_else() -> None:
+    times = np.array([0.5, 1.5])
+    view = make_view(
+        alignment=None,
+        truth={},
+        mixture={},
+        p_values={"iou": 0.0042},
+        decision={"audio": 1.25, "video": 0.0, "fused": float("nan")},
+        places={"mouth": (times, np.array([0.6, np.nan])), "eyes": (times, np.array([0.2, 0.2]))},
+        episodes=[
+            DisagreementEpisode(0.5, 0.8, 0, 1, 0.6, 0.7, 0.3),
+            DisagreementEpisode(1.0, 1.6, 1, 0, 0.6, 0.7, 0.3),
+        ],
+    )
+    assert describe_clip(view) == [
+        "Their regions overlap by 33 % of their union; their strongest moments coincide more than chance would "
+        "(p = 0.0042).",
+        "Voice and face disagree for 0.90 s in all, longest from 1.00 to 1.60 s: voice fear, face anger.",
+        "The answer is settled by the voice after 1.25 s, by the face from the start.",
+        "In the face, the largest share of what counted lies in the mouth (60 %).",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "p_value", "says"),
+    [
+        ("r0", 0.5, 0.01, "more alike than chance would have it"),
+        ("js", 0.5, 0.2, "no more alike than by chance"),
+        ("lag_s", 0.5, 0.01, "who leads? above 0: the face"),
+        ("r0", 0.5, None, "the same shape at the same time?"),
+        ("r0", float("nan"), 0.01, "cannot be told: a curve is flat"),
+    ],
+)
+def test_measures_speak_plainly(key: str, value: float, p_value: float | None, says: str) -> None:
+    assert describe_measure(key, value, p_value) == says
+
+
+def test_the_plainest_measures_come_first_and_unmeasured_ones_are_left_out() -> None:
+    rows = alignment_rows(make_view())
+    assert [r["first"] for r in rows] == [True] * 6 + [False] * 10
+    assert next(r for r in rows if r["name"].startswith("overlap"))["p_value"] == 0.0042
+
+
+def test_one_clip_is_open_and_many_wait_in_templates(tmp_path: Path) -> None:
+    """So that a page of a hundred clips opens fast."""
+    one, many = written(tmp_path, [make_view()]), written(tmp_path, [make_view(), make_view("clip_2")])
+    assert "<template>" not in one
+    assert Page(many).tags.count("template") == 2
+    outside = re.sub(r"<template>.*?</template>", "", many, flags=re.S)
+    assert "<article" not in outside
+    assert "clip_2" in outside
+
+
+def test_a_recording_is_embedded_once(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 4
+    text = written(tmp_path, [make_view(video=content, video_type="video/mp4")])
+    found = re.findall(r'<script type="text/plain" class="media">(.*?)</script>', text)
+    assert [base64.b64decode(f) for f in found] == [content]
+    assert "media-src data: blob:" in text
+    voice = written(tmp_path, [make_view(video=content, video_type="audio/mp4")])
+    assert (Page(text).tags.count("video"), Page(text).tags.count("audio")) == (1, 0)
+    assert (Page(voice).tags.count("video"), Page(voice).tags.count("audio")) == (0, 1)
+    assert "player" not in re.sub(r"<(style|script)>.*?</\1>", "", written(tmp_path, [make_view()]), flags=re.S)
+
+
+def test_choices_are_there_only_where_there_is_a_choice(tmp_path: Path) -> None:
+    def buttons(view: ClipView) -> list[tuple[str, str, str]]:
+        return re.findall(r'data-choose="(.*?)" data-value="(.*?)" aria-pressed="(.*?)"', written(tmp_path, [view]))
+
+    assert buttons(make_view()) == []
+    curves = make_view().salience
+    view = make_view(
+        saliences={"attention": curves, "rise": curves},
+        by_class={"rise": {"audio": {"fear": curves["audio"], "anger": curves["audio"]}}},
+    )
+    assert buttons(view) == [
+        ("source", "attention", "true"),
+        ("source", "rise", "false"),
+        ("emotion", "anger", "false"),
+        ("emotion", "fear", "false"),
+    ]
+    assert buttons(make_view(by_model={"fused": curves})) == [("model", "", "true"), ("model", "fused", "false")]
+
+
+def test_strata_are_folded_up_behind_the_tables(tmp_path: Path) -> None:
+    table = ReportTable("Women", ["a"], [[1]])
+    text = written(tmp_path, [make_view()], ReportSummary(tables=[ReportTable("All", ["a"], [[1]])], strata=[table]))
+    assert text.index("All</h2>") < text.index("<summary>Women") < text.index("<article")
+
+
+@pytest.mark.parametrize(
+    ("p", "text"), [(None, "\N{EN DASH}"), (float("nan"), "\N{EN DASH}"), (0.0001, "< 0.001"), (0.0123, "0.012")]
+)
+def test_no_p_value_is_zero(p: float | None, text: str) -> None:
+    assert format_p(p) == text
 
 
 @pytest.mark.parametrize(

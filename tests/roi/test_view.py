@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from avser.roi.view import ClipView, overlap_segments, relative_values, strip_frames, unbroken
+from avser.roi.view import ClipView, overlap_segments, relative_values, salience_layers, strip_frames, unbroken
 from avser.structures import Curve, Prediction, Region
 
 
@@ -62,3 +62,24 @@ def test_strip_leaves_out_time_without_frames() -> None:
     tiles = strip_frames(make_view(faces=faces, face_times=np.array([0.1, 0.2])), 4)
     assert [start for start, _, _ in tiles] == [0.0]
     assert strip_frames(make_view(), 4) == []
+
+
+def test_every_choice_of_curves_is_a_layer_and_none_comes_twice() -> None:
+    one, two, three = (Curve(np.arange(3.0), np.full(3, v)) for v in (1.0, 2.0, 3.0))
+    view = make_view(
+        salience={"audio": one},
+        salience_source="attention",
+        salience_model="each alone",
+        saliences={"attention": {"audio": three}, "rise": {"audio": two}, "empty": {}},
+        by_class={"rise": {"audio": {"fear": three, "anger": three}}},
+        by_model={"fused": {"audio": two}},
+    )
+    layers = salience_layers(view)
+    assert [(y.source, y.model, y.emotion) for y in layers] == [
+        ("attention", "each alone", ""),
+        ("attention", "fused", ""),
+        ("rise", "each alone", "anger"),
+        ("rise", "each alone", "fear"),
+    ]
+    assert [y.curves["audio"].values[0] for y in layers] == [1, 2, 3, 3]
+    assert salience_layers(make_view()) == []
