@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from avser.evaluation.statistics import Interval
 from avser.experiments.localization_study import LocalizationStudy, SourceScores
-from avser.roi.plots import MODALITY_WORDS
+from avser.roi.plots import MODALITY_WORDS, save_figure
+from avser.roi.study_plots import plot_localization
 from avser.roi.table_markdown import tables_markdown
 from avser.roi.tables import Cell, ReportTable
 from avser.training.checkpoint import versions, write_json, write_text
@@ -22,13 +24,19 @@ def localization_tables(study: LocalizationStudy) -> list[ReportTable]:
 
 
 def write_localization(study: LocalizationStudy, out: Path, *, command: str = "") -> None:
-    """localization.json and localization.md in the folder `out`.
+    """localization.json, localization.md and a figure of the AUROC as PNG and SVG in the folder `out`.
 
     Args:
         command: what made them, for the reader who wants them again.
     """
     write_json(out / "localization.json", {"command": command, **study.to_dict(), "versions": versions()})
     write_text(out / "localization.md", localization_markdown(study, command))
+    scores: dict[str, dict[str, Interval]] = {}
+    for row in study.scores:
+        scores.setdefault(f"{row.run}: {row.source}", {})[row.modality] = row.localization.auroc
+    if scores:
+        for suffix in (".png", ".svg"):
+            save_figure(plot_localization(scores), out / f"auroc{suffix}")
 
 
 def localization_markdown(study: LocalizationStudy, command: str = "") -> str:

@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from avser.data.manifest import ClipRow
-from avser.experiments.alignment_tables import alignment_tables
-from avser.experiments.alignment_words import describe_alignment
+from avser.experiments.alignment_study import MAIN_NULL, AlignmentStudy
+from avser.experiments.alignment_tables import STRATA, alignment_tables
+from avser.experiments.alignment_words import WORDS, describe_alignment
 from avser.experiments.faithfulness_results import FaithfulnessStudy
 from avser.experiments.faithfulness_study import study_faithfulness
 from avser.experiments.faithfulness_tables import faithfulness_rows, faithfulness_tables
@@ -22,6 +24,7 @@ from avser.roi.export import write_regions
 from avser.roi.plots import figure_png, plot_clip, plot_lags, save_figure
 from avser.roi.report import ReportFigure, ReportSummary, write_report
 from avser.roi.sources import AUTO
+from avser.roi.study_plots import plot_alignment_nulls
 from avser.roi.tables import ReportTable, lag_table, region_table
 from avser.roi.view import ClipView
 from avser.structures import FUSED, MODALITIES, Clip, Region
@@ -162,16 +165,34 @@ def region_tables(study: RegionStudy) -> list[ReportTable]:
 
 
 def region_figures(study: RegionStudy) -> list[ReportFigure]:
-    if BEST_CORRELATION not in study.lags:
-        return []
-    recovered = study.recovered_lag_s[BEST_CORRELATION]
-    clip_ids = [c for c in study.planted_lag_s if np.isfinite(recovered[c])]
-    figure = plot_lags(
-        [study.planted_lag_s[c] for c in clip_ids],
-        [recovered[c] for c in clip_ids],
-        [study.rows[c].emotion for c in clip_ids],
+    """Planted lags against recovered ones, and alignment against what re-paired clips give."""
+    figures = []
+    if BEST_CORRELATION in study.lags:
+        recovered = study.recovered_lag_s[BEST_CORRELATION]
+        clip_ids = [c for c in study.planted_lag_s if np.isfinite(recovered[c])]
+        figure = plot_lags(
+            [study.planted_lag_s[c] for c in clip_ids],
+            [recovered[c] for c in clip_ids],
+            [study.rows[c].emotion for c in clip_ids],
+        )
+        figures.append(ReportFigure("Lag: planted and recovered", figure_png(figure)))
+    if study.alignment and MAIN_NULL in study.alignment.nulls:
+        figure = plot_nulls(study.alignment)
+        caption = "Grey: the mean over clips in each permutation. Line: the clips as they are."
+        figures.append(ReportFigure("Voice and face against re-paired clips", figure_png(figure), caption))
+    return figures
+
+
+def plot_nulls(study: AlignmentStudy) -> Figure:
+    """The measures that reports show apart by emotion, each beside its null distribution under re-pairing."""
+    test = study.nulls[MAIN_NULL]
+    shown = {m: test.results[m] for m in STRATA if m in test.results}
+    return plot_alignment_nulls(
+        {m: result.observed for m, result in shown.items()},
+        test.means,
+        p_values={m: result.p_value for m, result in shown.items()},
+        words={m: WORDS[m][0] for m in shown},
     )
-    return [ReportFigure("Lag: planted and recovered", figure_png(figure))]
 
 
 def save_clip_figures(views: Sequence[ClipView], out: Path) -> None:

@@ -56,6 +56,7 @@ class NullTest:
         clips: (K,) rows of the stack that the test is over.
         observed, chance: measure -> (K,) of each clip.
         notes: what to know when reading it.
+        means: measure -> (P,), the mean over clips in each permutation.
     """
 
     null: str
@@ -66,9 +67,10 @@ class NullTest:
     num_permutations: int
     num_speakers: int
     notes: list[str]
+    means: dict[str, np.ndarray] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, without those of single clips."""
+        """Plain values, without those of single clips and permutations."""
         return {
             "null": self.null,
             "words": NULLS[self.null].words,
@@ -131,7 +133,9 @@ def compare_with_null(
     speakers = [stack.speakers[i] for i in clips]
     results = {m: _judge(draws, m, speakers, num_resamples, seed) for m in chosen}
     num_speakers = len(set(speakers))
-    return NullTest(null, results, clips, draws.observed, draws.chance, num_permutations, num_speakers, notes)
+    return NullTest(
+        null, results, clips, draws.observed, draws.chance, num_permutations, num_speakers, notes, draws.means
+    )
 
 
 def clip_chance(pair: CurvePair, *, num_draws: int = 999, seed: int = 0) -> tuple[dict[str, float], dict[str, float]]:

@@ -82,6 +82,7 @@ def test_a_split_leaves_page_tables_and_figures(split_report):
     text = split_report.read_text()
     assert "12 test clips; protocol speaker_holdout(" in text
     assert "speakers disjoint: yes; sentences disjoint: " in text
+    assert "<b>Voice and face against re-paired clips.</b>" in text  # the figure of the null model
     for heading in ("Found regions against true ones", "Who leads", "Voice and face against"):
         assert heading in text
 

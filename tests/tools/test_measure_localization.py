@@ -34,7 +34,7 @@ def test_one_command_writes_and_prints_the_tables(run, tiny_corpus, tmp_path, ca
     assert stored["command"].startswith(f"python -m tools.measure_localization {run}")
     assert len(stored["scores"]) == 2
     assert stored["scores"][0]["num_asked"] == len(read_manifest(tiny_corpus / "manifest.csv").rows)
-    assert (tmp_path / "out" / "localization.md").is_file()
+    assert {"localization.md", "auroc.png", "auroc.svg"} <= {path.name for path in (tmp_path / "out").iterdir()}
 
 
 @pytest.mark.parametrize(
