@@ -21,7 +21,7 @@ from avser.errors import AvserError, ConfigError
 
 if TYPE_CHECKING:
     from avser.evaluation.statistics import Interval
-    from avser.roi.tables import ReportTable
+    from avser.roi.report.tables import ReportTable
     from avser.structures import Prediction
 
 HELP = """Audio-visual emotion recognition that shows which moments of voice and face carried the emotion.
@@ -227,7 +227,7 @@ def main() -> None:
 
 def print_table(table: ReportTable) -> None:
     """A table of results on stdout."""
-    from avser.roi.tables import format_cell
+    from avser.roi.report.tables import format_cell
 
     rows = [[format_cell(cell) for cell in row] for row in table.rows]
     shown = Table(title=escape(table.title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
@@ -243,7 +243,7 @@ def print_table(table: ReportTable) -> None:
 
 
 def _print_scores(metrics: dict[str, Any], split: str, folder: Path) -> None:
-    from avser.roi.tables import ReportTable
+    from avser.roi.report.tables import ReportTable
 
     scores = metrics[split]
     print_table(

@@ -20,15 +20,15 @@ from avser.inference import (
     run_model,
 )
 from avser.media.preview import encode_preview
-from avser.roi.alignment import align_curves, measure_pair
+from avser.roi.alignment.compare import align_curves, measure_pair
+from avser.roi.alignment.nulls import clip_chance
 from avser.roi.dynamics import find_disagreement, fuse_evidence, mixture
-from avser.roi.face_map import face_maps
-from avser.roi.frequency_map import attention_map
-from avser.roi.nulls import clip_chance
-from avser.roi.salience import attention_curve, contribution_curve
-from avser.roi.sources import AUTO
+from avser.roi.report.view import ClipView
+from avser.roi.salience.curves import attention_curve, contribution_curve
+from avser.roi.salience.face_map import face_maps
+from avser.roi.salience.frequency_map import attention_map
+from avser.roi.salience.sources import AUTO
 from avser.roi.truncation import ask_prefixes
-from avser.roi.view import ClipView
 from avser.structures import AUDIO, FUSED, MODALITIES, VIDEO, Clip, Prediction, Region
 
 PER_EMOTION = "att_value"  # what is shown for each emotion: read off one forward pass
@@ -51,8 +51,8 @@ def explain(
     Args:
         models: one model, or "audio", "video" and "fused" -> a model each. With separate models the curves of voice and
             face come from the single-modality ones, so that neither has seen the other.
-        salience: how to ask which moments carried the answer, a key of `avser.roi.sources.SOURCES`; regions are read
-            off it. `also`: more of them, to be shown beside it.
+        salience: how to ask which moments carried the answer, a key of `avser.roi.salience.sources.SOURCES`; regions
+            are read off it. `also`: more of them, to be shown beside it.
         truth: modality -> planted or annotated regions, where known.
         media: the recording of a decoded clip, to be played in a report.
 

@@ -21,8 +21,8 @@ from avser.errors import AvserError, CheckpointError, MediaError
 from avser.media.clip import read_clip
 from avser.media.video import probe
 from avser.roi.intervals import describe_degenerate, find_regions
-from avser.roi.salience import evidence_curve, salience_curve
-from avser.roi.sources import AUTO, find_salience
+from avser.roi.salience.curves import evidence_curve, salience_curve
+from avser.roi.salience.sources import AUTO, find_salience
 from avser.structures import AUDIO, FUSED, VIDEO, Batch, Clip, Curve, Output, Prediction
 from avser.training.checkpoint import MODEL_FILE, load_trained
 
@@ -100,7 +100,7 @@ def predict(model: TrainedModel, clip: str | Path | Clip, *, salience: str = AUT
     """The emotion of one clip, with salience curves, evidence and regions of interest for each modality.
 
     Args:
-        salience: how to ask which moments carried the answer, a key of `avser.roi.sources.SOURCES`.
+        salience: how to ask which moments carried the answer, a key of `avser.roi.salience.sources.SOURCES`.
 
     Raises:
         MediaError: the file cannot be used; the message says why.
@@ -141,7 +141,7 @@ def find_saliences(
 
     Args:
         emotions: index into `model.emotions` for each clip.
-        source: a key of `avser.roi.sources.SOURCES`.
+        source: a key of `avser.roi.salience.sources.SOURCES`.
 
     Raises:
         AvserError: a clip lacks the model's modalities, or the model cannot be asked in that way.

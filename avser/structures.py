@@ -257,7 +257,7 @@ class Prediction:
         clip_id: name or path.
         emotion: the most probable one.
         probabilities: emotion -> probability, in label order, summing to 1.
-        salience: modality -> curve of what carried the answer (`avser.roi.salience.salience_curve`; sums to 1).
+        salience: modality -> curve of what carried the answer (`avser.roi.salience.curves.salience_curve`; sums to 1).
         evidence: modality -> (times (T,), step probabilities (T, C)): the emotion dynamics.
         regions: modality -> regions of interest, in order of time.
         warnings: sentences for the person.

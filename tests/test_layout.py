@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "models": CONTRACTS | {"features"},
     "models/build.py": CONTRACTS | {"features", "config"},
     "roi": CONTRACTS | {"features", "evaluation"},
-    "roi/face_places.py": CONTRACTS | {"features", "evaluation", "media"},
+    "roi/salience/face_places.py": CONTRACTS | {"features", "evaluation", "media"},
     "data": CONTRACTS | {"config", "media", "features"},
     "training": CONTRACTS | {"version", "config", "evaluation", "models", "data"},
     "inference": LIBRARY,
@@ -71,7 +71,7 @@ def parse(path: Path) -> ast.Module:
 
 
 def module_name(path: Path) -> str:
-    """avser/roi/view.py -> avser.roi.view; avser/roi/__init__.py -> avser.roi"""
+    """avser/roi/report/view.py -> avser.roi.report.view; avser/roi/__init__.py -> avser.roi"""
     return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
 
 
@@ -106,7 +106,7 @@ def dotted(node: ast.expr) -> str:
 
 
 def unit_of(module: str) -> str:
-    """avser.roi.view -> roi; avser -> __init__"""
+    """avser.roi.report.view -> roi; avser -> __init__"""
     return (*module.split("."), "__init__")[1]
 
 

@@ -25,7 +25,7 @@ from avser.data.dataset import Example, collate
 from avser.features.spectral import LogMel
 from avser.media.audio import read_audio
 from avser.models.build import build_model
-from avser.roi.tables import Cell, ReportTable
+from avser.roi.report.tables import Cell, ReportTable
 from avser.structures import Clip
 from preprocessing.synthetic.corpus import Settings, write_corpus
 from tools.benchmark_features import bench_descriptors

@@ -13,7 +13,7 @@ import torch
 
 from avser.features.descriptors import InterspeechDescriptors
 from avser.media.audio import read_audio
-from avser.roi.tables import Cell, ReportTable
+from avser.roi.report.tables import Cell, ReportTable
 
 NUM_VOICES, BATCH_SIZE = 48, 16
 REPETITIONS = 4  # of every way, in turn with the others; the best one counts

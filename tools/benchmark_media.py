@@ -25,7 +25,7 @@ from avser.media.audio import read_audio
 from avser.media.faces import MediaPipeTracker
 from avser.media.landmarker import find_model
 from avser.media.video import iterate_frames
-from avser.roi.tables import Cell, ReportTable
+from avser.roi.report.tables import Cell, ReportTable
 from avser.structures import FaceTrack
 
 REPEATS = 4  # every file is that many clips, so that two processes have something to share

@@ -14,12 +14,12 @@ from avser.data.dataset import Example, collate
 from avser.media.audio import read_audio
 from avser.models.build import build_model
 from avser.models.system import System
+from avser.roi.alignment.null_calibration import unrelated_curves
+from avser.roi.alignment.nulls import NULLS, compare_with_null
 from avser.roi.intervals import find_regions
-from avser.roi.null_calibration import unrelated_curves
-from avser.roi.nulls import NULLS, compare_with_null
-from avser.roi.replacement import DEFAULT_OPERATORS, replace_moments
-from avser.roi.sources import find_salience
-from avser.roi.tables import Cell, ReportTable
+from avser.roi.report.tables import Cell, ReportTable
+from avser.roi.salience.replacement import DEFAULT_OPERATORS, replace_moments
+from avser.roi.salience.sources import find_salience
 from avser.structures import AUDIO, Batch, Clip
 
 NUM_CLIPS, NUM_PAIRS, NUM_PERMUTATIONS = 4, 1000, 10_000

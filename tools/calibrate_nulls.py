@@ -16,9 +16,9 @@ from pathlib import Path
 from joblib import Parallel, delayed
 
 from avser.cli import print_table
-from avser.roi.null_calibration import calibrate_nulls, calibration_table, join_trials
-from avser.roi.nulls import NULLS
-from avser.roi.table_markdown import tables_markdown
+from avser.roi.alignment.null_calibration import calibrate_nulls, calibration_table, join_trials
+from avser.roi.alignment.nulls import NULLS
+from avser.roi.report.table_markdown import tables_markdown
 from avser.training.checkpoint import write_json, write_text
 
 CHUNK = 20  # trials a piece of work

@@ -1,7 +1,8 @@
 """Do voice and face carry the emotion at the same moments? `python -m tools.compare_curves --voice RUN.. --face RUN..`
 
 Each side is either runs (RUN is a run folder; give one a fold, so that every clip is explained by a model that has not
-met its speaker) or salience that another tool computed, as CSV (`avser.roi.imported_curves` says which layouts):
+met its speaker) or salience that another tool computed, as CSV (layouts:
+`avser.roi.exchange.imported_curves`):
 
     python -m tools.compare_curves --voice boards/ravdess/runs/av_roi-voice/fold*-seed0 --face-curves attention*.csv \
         --frame-rate 29.97 --rename '0[123]-(.+)[.]csv' --out out/ravdess
@@ -26,9 +27,9 @@ from avser.experiments.alignment_study import AlignmentStudy, study_alignment
 from avser.experiments.alignment_tables import alignment_tables
 from avser.experiments.alignment_words import describe_alignment
 from avser.experiments.collected_curves import CollectedCurves, collect_curves
-from avser.roi.alignment import centre_prior
-from avser.roi.imported_curves import read_curves
-from avser.roi.table_markdown import tables_markdown
+from avser.roi.alignment.compare import centre_prior
+from avser.roi.exchange.imported_curves import read_curves
+from avser.roi.report.table_markdown import tables_markdown
 from avser.structures import AUDIO, VIDEO, Curve
 from avser.training.checkpoint import write_json, write_text
 

@@ -42,10 +42,10 @@ from avser.experiments.region_report import (
 )
 from avser.experiments.region_study import RegionStudy, study_regions, write_tables
 from avser.inference import TrainedModel, load_models
-from avser.roi.plots import figure_png, plot_ablation, save_figure
-from avser.roi.report import ReportFigure, ReportSummary, write_report
-from avser.roi.sources import AUTO
-from avser.roi.view import ClipView
+from avser.roi.report.page import ReportFigure, ReportSummary, write_report
+from avser.roi.report.plots import figure_png, plot_ablation, save_figure
+from avser.roi.report.view import ClipView
+from avser.roi.salience.sources import AUTO
 from avser.structures import AUDIO, FUSED, VIDEO
 from avser.training.checkpoint import write_json
 from preprocessing.synthetic.corpus import Settings, write_corpus

@@ -22,7 +22,7 @@ from avser.models.build import build_model
 from avser.models.system import System
 from avser.models.systems import SYSTEMS
 from avser.models.timing import SequenceOf, Timing, measure_timing, probe_clip
-from avser.roi.salience import weighs_alike
+from avser.roi.salience.curves import weighs_alike
 from tools.published import PUBLISHED
 
 EMOTIONS = ["anger", "happiness", "neutral", "sadness"]

@@ -20,7 +20,7 @@ from avser.cli import print_table
 from avser.data.fingerprint import MAX_BIT_ERRORS, Duplicate, find_duplicates, fingerprint_audio
 from avser.data.manifest import Manifest, read_manifest
 from avser.media.audio import read_audio
-from avser.roi.tables import ReportTable
+from avser.roi.report.tables import ReportTable
 
 RATE_HZ = 16000  # as clips lie in a cache
 LOUD = 0.05  # of a clip's peak: where its speech begins and ends

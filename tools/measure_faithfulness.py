@@ -21,7 +21,7 @@ from avser.experiments.faithfulness_study import study_faithfulness
 from avser.experiments.faithfulness_tables import faithfulness_tables, write_faithfulness
 from avser.experiments.held_out import load_test_clips
 from avser.inference import load_model
-from avser.roi.replacement import check_operator
+from avser.roi.salience.replacement import check_operator
 from avser.structures import MODALITIES
 
 
@@ -70,7 +70,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("run", type=Path, help="folder of a run")
     parser.add_argument("--modality", choices=MODALITIES, required=True)
     parser.add_argument(
-        "--sources", type=_names, default=["attention"], metavar="A,B", help="see avser.roi.sources; default: attention"
+        "--sources",
+        type=_names,
+        default=["attention"],
+        metavar="A,B",
+        help="see avser.roi.salience.sources; default: attention",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--clips", type=_count, default=96, help="at most so many; default: 96")

@@ -18,7 +18,7 @@ from avser.evaluation.statistics import Interval, paired_difference, paired_perm
 from avser.experiments.leaderboard import mean_uar
 from avser.experiments.run_grid import check_same_settings
 from avser.experiments.unseen import check_unseen
-from avser.roi.tables import ReportTable
+from avser.roi.report.tables import ReportTable
 from avser.structures import AUDIO, FUSED, MODALITIES, VIDEO, Batch
 from avser.training.checkpoint import MODEL_FILE, load_trained
 from avser.training.loop import Predictions, evaluate

@@ -12,9 +12,9 @@ from avser.data.manifest import ClipRow
 from avser.errors import AvserError
 from avser.evaluation.multiple_tests import benjamini_hochberg, holm, sign_flip
 from avser.evaluation.statistics import Interval, clustered_interval
-from avser.roi.alignment import Alignment, CurvePair, align_curves, measure_pair
-from avser.roi.curve_stack import TAILS, CurveStack, stack_pairs
-from avser.roi.nulls import NULLS, NullTest, compare_with_null
+from avser.roi.alignment.compare import Alignment, CurvePair, align_curves, measure_pair
+from avser.roi.alignment.curve_stack import TAILS, CurveStack, stack_pairs
+from avser.roi.alignment.nulls import NULLS, NullTest, compare_with_null
 from avser.structures import Curve
 
 MAIN_NULL = "re-pairing"
@@ -131,7 +131,7 @@ def study_alignment(
             streams that exchanged information are no independent evidence.
         rows: clip -> speaker, emotion, sentence and intensity (those that the corpus has not may be empty).
         correct: clip -> whether the answer was right, where known.
-        controls: clip -> levels to take out of both curves (`avser.roi.alignment.measure_alignment`).
+        controls: clip -> levels to take out of both curves (`avser.roi.alignment.compare.measure_alignment`).
 
     Raises:
         AvserError: no clip has two curves that can be compared.

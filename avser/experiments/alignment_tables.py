@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from avser.experiments.alignment_study import ALL, LEADS, MAIN_NULL, AlignmentStudy, Stratum
 from avser.experiments.alignment_words import WORDS
-from avser.roi.nulls import NULLS
-from avser.roi.tables import Cell, ReportTable
+from avser.roi.alignment.nulls import NULLS
+from avser.roi.report.tables import Cell, ReportTable
 
 STRATA = ("r0", "r_max", "js", "iou")  # the measures that are shown apart by emotion and the like; JSON has them all
 HINT = {"greater": "higher is more aligned", "less": "lower is more aligned"}

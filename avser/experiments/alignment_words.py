@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from avser.evaluation.statistics import Interval
 from avser.experiments.alignment_study import ALL, LEADS, MAIN_NULL, AlignmentStudy, Lead
-from avser.roi.alignment import Alignment
-from avser.roi.nulls import NULLS, MeasureResult
+from avser.roi.alignment.compare import Alignment
+from avser.roi.alignment.nulls import NULLS, MeasureResult
 
 LEVEL = 0.05
 # Measure -> how a sentence calls it, and with which unit.

@@ -11,7 +11,7 @@ from avser.data.manifest import ClipRow
 from avser.errors import ConfigError
 from avser.experiments.held_out import load_test_clips
 from avser.inference import TrainedModel, load_model, predict_clips
-from avser.roi.loudness import measure_loudness
+from avser.roi.trust.loudness import measure_loudness
 from avser.structures import Clip, Curve
 
 BATCH_SIZE = 16

@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from avser.data.manifest import ClipRow
-from avser.roi.faithfulness import CELL_S, FRACTIONS, Faithfulness, concatenate, measure_faithfulness
 from avser.roi.intervals import describe_degenerate
-from avser.roi.moments import occupied_cells
-from avser.roi.salience_controls import control_ranks, curve_ranks
-from avser.roi.sanity_checks import randomised, rank_agreement
-from avser.roi.sources import SalienceFunction
+from avser.roi.salience.moments import occupied_cells
+from avser.roi.salience.sources import SalienceFunction
+from avser.roi.trust.controls import control_ranks, curve_ranks
+from avser.roi.trust.faithfulness import CELL_S, FRACTIONS, Faithfulness, concatenate, measure_faithfulness
+from avser.roi.trust.sanity_checks import randomised, rank_agreement
 from avser.structures import Batch, Curve
 
 PERMUTED = "permuted labels"
@@ -75,9 +75,9 @@ def measure_clips(
         network: in eval mode, on the batches' device; so are `seeds` and `permuted`.
         batches: clips that have the modality.
         sources: name -> salience function.
-        controls: keys of `avser.roi.salience_controls.CONTROLS`; all by default.
+        controls: keys of `avser.roi.trust.controls.CONTROLS`; all by default.
         num_draws: of the controls that chance decides.
-        shares: of the layers to randomise, see `avser.roi.sanity_checks.randomised`; none to leave that check out.
+        shares: of the layers to randomise (`avser.roi.trust.sanity_checks.randomised`); none to leave that check out.
         max_rows: variants of clips that go through the network at once.
         seed: of draws, of ties, of weights and of what takes the place of moments.
     """

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from avser.evaluation.statistics import Interval
-from avser.roi.salience_controls import CONTROLS
-from avser.roi.sources import SOURCES
+from avser.roi.salience.sources import SOURCES
+from avser.roi.trust.controls import CONTROLS
 
 LEVEL = 0.05
 MAIN = "comprehensiveness"  # the measure that the verdict rests on

@@ -32,9 +32,9 @@ from avser.experiments.faithfulness_results import (
     WeightCheck,
 )
 from avser.inference import TrainedModel
-from avser.roi.faithfulness import CELL_S, FRACTIONS, Faithfulness
-from avser.roi.replacement import DEFAULT_OPERATORS
-from avser.roi.sources import SOURCES, find_salience
+from avser.roi.salience.replacement import DEFAULT_OPERATORS
+from avser.roi.salience.sources import SOURCES, find_salience
+from avser.roi.trust.faithfulness import CELL_S, FRACTIONS, Faithfulness
 from avser.structures import Batch
 
 if TYPE_CHECKING:  # it draws figures, which a study does not need
@@ -66,8 +66,8 @@ def study_faithfulness(
     Args:
         clips: that the model has not seen, see `avser.experiments.region_report.load_test_clips`; one batch of them is
             held at a time.
-        sources: keys of `avser.roi.sources.SOURCES`. Note that "occlusion" and "rise" look for what the first operator
-            takes away, so that only the other one tests them from outside.
+        sources: keys of `avser.roi.salience.sources.SOURCES`. Note that "occlusion" and "rise" look for
+            what the first operator takes away, so that only the other one tests them from outside.
         seeds: models trained alike with other seeds, for the agreement of their curves.
         permuted: a model trained alike, but on labels that were permuted; its curves are one more control.
         operators: two at least; the modality's own pair by default.

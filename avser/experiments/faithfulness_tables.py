@@ -15,11 +15,11 @@ from avser.experiments.faithfulness_results import (
     control_words,
     source_words,
 )
-from avser.roi.plots import MODALITY_WORDS
-from avser.roi.salience_controls import CONTROLS
-from avser.roi.table_markdown import tables_markdown
-from avser.roi.tables import Cell, ReportTable
-from avser.roi.view import FaithfulnessRow
+from avser.roi.report.plots import MODALITY_WORDS
+from avser.roi.report.table_markdown import tables_markdown
+from avser.roi.report.tables import Cell, ReportTable
+from avser.roi.report.view import FaithfulnessRow
+from avser.roi.trust.controls import CONTROLS
 from avser.training.checkpoint import versions, write_json, write_text
 
 MEASURE_WORDS = {

@@ -13,8 +13,8 @@ from typing import Any
 from avser.errors import ConfigError
 from avser.evaluation.statistics import Interval
 from avser.experiments.leaderboard import PAPER, STRICT, BoardRow, Leaderboard
-from avser.roi.table_markdown import escape_cell, tables_markdown
-from avser.roi.tables import ReportTable
+from avser.roi.report.table_markdown import escape_cell, tables_markdown
+from avser.roi.report.tables import ReportTable
 from avser.training.checkpoint import versions, write_json, write_text
 
 TITLES = {

@@ -23,11 +23,11 @@ from avser.experiments.held_out import Truth
 from avser.experiments.region_study import BEST_CORRELATION, STRONGEST_REGIONS
 from avser.experiments.unseen_speakers import check_unseen_speakers, person
 from avser.inference import TrainedModel, load_models
-from avser.roi.alignment import measure_alignment, region_lag_s
+from avser.roi.alignment.compare import measure_alignment, region_lag_s
 from avser.roi.detection import DetectionScores, region_peaks, score_detection
 from avser.roi.intervals import find_regions, is_flat, smooth_curve
 from avser.roi.localization import LagScores, LocalizationScores, score_lags, score_localization
-from avser.roi.sources import SOURCES, find_salience
+from avser.roi.salience.sources import SOURCES, find_salience
 from avser.structures import AUDIO, FUSED, MODALITIES, VIDEO, Batch, Curve, Region
 
 MIN_IOUS = (0.3, 0.5)
@@ -41,7 +41,7 @@ class SourceScores:
 
     Attributes:
         run: its name in tables.
-        source: a key of `avser.roi.sources.SOURCES`.
+        source: a key of `avser.roi.salience.sources.SOURCES`.
         num_asked: clips with a curve, those without a true region included.
         named_right: share of the clips with a true region whose target was the true emotion.
         localization: over the clips with a true region.

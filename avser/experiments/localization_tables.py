@@ -7,10 +7,10 @@ from pathlib import Path
 
 from avser.evaluation.statistics import Interval
 from avser.experiments.localization_study import LocalizationStudy, SourceScores
-from avser.roi.plots import MODALITY_WORDS, save_figure
-from avser.roi.study_plots import plot_localization
-from avser.roi.table_markdown import tables_markdown
-from avser.roi.tables import Cell, ReportTable
+from avser.roi.report.plots import MODALITY_WORDS, save_figure
+from avser.roi.report.study_plots import plot_localization
+from avser.roi.report.table_markdown import tables_markdown
+from avser.roi.report.tables import Cell, ReportTable
 from avser.training.checkpoint import versions, write_json, write_text
 
 RANKED = {"mass": "the share of the curve that they hold", "peak": "the highest value of the curve in them"}

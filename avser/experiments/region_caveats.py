@@ -8,9 +8,9 @@ from avser.errors import AvserError
 from avser.experiments.faithfulness_results import FaithfulnessStudy
 from avser.inference import TrainedModel, collate_clips
 from avser.models.timing import SequenceOf, measure_timing
-from avser.roi.leakage import measure_leakage
-from avser.roi.plots import MODALITY_WORDS
-from avser.roi.sources import AUTO, SOURCES
+from avser.roi.report.plots import MODALITY_WORDS
+from avser.roi.salience.leakage import measure_leakage
+from avser.roi.salience.sources import AUTO, SOURCES
 from avser.structures import FUSED, MODALITIES, Clip
 
 

@@ -20,13 +20,13 @@ from avser.experiments.region_caveats import caveats, describe_source, describe_
 from avser.experiments.region_study import BEST_CORRELATION, RegionStudy, study_regions, write_tables
 from avser.explanation import explain
 from avser.inference import TrainedModel, as_clip, load_models
-from avser.roi.export import write_regions
-from avser.roi.plots import figure_png, plot_clip, plot_lags, save_figure
-from avser.roi.report import ReportFigure, ReportSummary, write_report
-from avser.roi.sources import AUTO
-from avser.roi.study_plots import plot_alignment_nulls
-from avser.roi.tables import ReportTable, lag_table, region_table
-from avser.roi.view import ClipView
+from avser.roi.exchange.export import write_regions
+from avser.roi.report.page import ReportFigure, ReportSummary, write_report
+from avser.roi.report.plots import figure_png, plot_clip, plot_lags, save_figure
+from avser.roi.report.study_plots import plot_alignment_nulls
+from avser.roi.report.tables import ReportTable, lag_table, region_table
+from avser.roi.report.view import ClipView
+from avser.roi.salience.sources import AUTO
 from avser.structures import FUSED, MODALITIES, Clip, Region
 from avser.training.checkpoint import write_json
 
@@ -38,8 +38,8 @@ def report_clip(run: Path, clip: Path, out: Path, *, salience: str = AUTO, forma
 
     Args:
         run: a run folder, or a folder of runs "audio", "video" and "fused".
-        salience: how to ask which moments carried the answer, a key of `avser.roi.sources.SOURCES`.
-        formats: of files with the regions, see `avser.roi.export.FORMATS`.
+        salience: how to ask which moments carried the answer, a key of `avser.roi.salience.sources.SOURCES`.
+        formats: of files with the regions, see `avser.roi.exchange.export.FORMATS`.
     """
     models = load_models(run)
     decoded = as_clip(clip, models.get(FUSED) or next(iter(models.values())))

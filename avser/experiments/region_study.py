@@ -17,11 +17,11 @@ from avser.errors import AvserError
 from avser.experiments.alignment_study import AlignmentStudy, study_alignment
 from avser.experiments.held_out import Truth
 from avser.inference import TrainedModel, predict_clips
-from avser.roi.alignment import centre_prior, region_lag_s
+from avser.roi.alignment.compare import centre_prior, region_lag_s
 from avser.roi.intervals import smooth_curve
 from avser.roi.localization import LagScores, LocalizationScores, score_lags, score_localization
-from avser.roi.loudness import measure_loudness
-from avser.roi.sources import AUTO
+from avser.roi.salience.sources import AUTO
+from avser.roi.trust.loudness import measure_loudness
 from avser.structures import AUDIO, FUSED, MODALITIES, VIDEO, Clip, Curve, Prediction, Region
 
 # Ways to say by how much one modality leads.
@@ -43,7 +43,7 @@ class RegionStudy:
         planted_lag_s: clip -> true lag, where it is known; positive: the face leads.
         recovered_lag_s, lags: way to estimate it -> clip -> seconds, and its scores against the planted ones.
         sources: modality -> which model its curves come from.
-        salience_source: how that was asked, a key of `avser.roi.sources.SOURCES`.
+        salience_source: how that was asked, a key of `avser.roi.salience.sources.SOURCES`.
     """
 
     rows: dict[str, ClipRow]

@@ -17,7 +17,7 @@ from avser.errors import AvserError, ManifestError
 from avser.evaluation.multiple_tests import holm
 from avser.experiments.unseen import check_unseen
 from avser.inference import TrainedModel, run_model
-from avser.roi.salience import attention_curve
+from avser.roi.salience.curves import attention_curve
 from avser.roi.vote_sides import Sides, compare_sides
 from avser.roi.votes import (
     MIXTURE,

@@ -13,7 +13,7 @@ import numpy as np
 
 from avser.evaluation.statistics import Interval
 from avser.experiments.vote_study import PEOPLE, VoteStudy
-from avser.roi.tables import Cell, ReportTable
+from avser.roi.report.tables import Cell, ReportTable
 from avser.roi.vote_sides import FACE, NEITHER, VOICE, Sides
 from avser.roi.votes import MIXTURE, SCALED_MIXTURE, SCALED_SOFTMAX, SOFTMAX, VoteComparison
 

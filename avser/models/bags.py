@@ -1,12 +1,15 @@
 """Which clips a learner gets to see: oversampling, and the bags of ensembles.
 
-Everything draws clips by index; a label below 0 marks a clip without one emotion, which no bag takes.
+Everything draws clips by index; a label below 0 marks a clip without one emotion, which no bag takes (`settle_ties`
+gives it one).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Generator
 
@@ -23,6 +26,26 @@ def oversample(clips: Sequence[int], labels: Sequence[int], generator: Generator
     groups = clips_by_label(labels)
     most = max((len(group) for group in groups), default=0)
     return [clips[i] for group in groups for i in _permutation_stream(group, most, generator)]
+
+
+def settle_ties(labels: Sequence[int], shares: Sequence[np.ndarray | None]) -> list[int]:
+    """The labels, and for clips that have none the emotion with most of their votes, so that a draw can count them.
+
+    Of several emotions with as many votes a clip counts as the one that has fewest clips so far, which keeps the
+    emotions as even as they can be; nothing is left to chance, so every epoch counts a clip alike.
+
+    Args:
+        labels: -1 where a clip has no single emotion.
+        shares: (C,) soft label of each clip; a clip with neither stays at -1.
+    """
+    settled = list(labels)
+    counts = Counter(label for label in labels if label >= 0)
+    for i, (label, share) in enumerate(zip(labels, shares, strict=True)):
+        if label < 0 and share is not None:
+            leading = np.flatnonzero(share == share.max()).tolist()
+            settled[i] = min(leading, key=lambda emotion: counts[emotion])
+            counts[settled[i]] += 1
+    return settled
 
 
 def balanced_bootstraps(labels: Sequence[int], num_bags: int, generator: Generator) -> list[list[int]]:

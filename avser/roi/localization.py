@@ -123,7 +123,7 @@ def score_localization(
 def score_lags(
     planted: Mapping[str, float], recovered: Mapping[str, float], speakers: Mapping[str, str], *, seed: int = 0
 ) -> LagScores:
-    """Hold recovered lags (`avser.roi.alignment.region_lag_s`) against planted ones, both clip -> seconds.
+    """Hold recovered lags (`avser.roi.alignment.compare.region_lag_s`) against planted ones, both clip -> seconds.
 
     Raises:
         AvserError: fewer than two clips have both lags.

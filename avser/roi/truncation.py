@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from avser.roi.front_ends import find_front_ends
 from avser.roi.intervals import step_intervals
-from avser.roi.moments import pick_clips, streams_of, with_stream
+from avser.roi.salience.front_ends import find_front_ends
+from avser.roi.salience.moments import pick_clips, streams_of, with_stream
 from avser.structures import MODALITIES, Batch, Curve
 
 ROUNDING_S = 1e-5  # times in float32; samples lie further apart

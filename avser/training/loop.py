@@ -113,7 +113,11 @@ def evaluate(model: nn.Module, batches: Iterable[Batch], accelerator: Accelerato
 
 
 def learning_rate_factor(step: int, steps_per_epoch: int, training: TrainingConfig) -> float:
-    """Linear warm-up from 0, then half a cosine down to 0, a constant rate, or one that decays from epoch to epoch."""
+    """Linear warm-up from 0, then half a cosine down to 0, a constant rate, or one that decays from epoch to epoch.
+
+    The decay steps at the borders of epochs: the epoch in which the rate first is full keeps it, each later one has
+    `decay` times that of the one before. Without warm-up epoch e, from 0 on, learns at decay^e.
+    """
     total_steps = training.epochs * steps_per_epoch
     warmup = max(1, round(training.warmup_share * total_steps))
     if step < warmup:
@@ -121,7 +125,7 @@ def learning_rate_factor(step: int, steps_per_epoch: int, training: TrainingConf
     if training.schedule == "constant":
         return 1.0
     if training.schedule == "exponential":
-        return training.decay ** ((step - warmup) // steps_per_epoch)
+        return training.decay ** (step // steps_per_epoch - (warmup - 1) // steps_per_epoch)
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total_steps - warmup)))
 
 

@@ -109,6 +109,8 @@ def write_results(folder: Path, config: Config, data: RunData, predictions: dict
 def evaluate_run(folder: Path, part: str) -> dict[str, Any]:
     """Score a finished run's model on train, val or test again, from its cache; same layout as metrics.json.
 
+    Training clips with tied votes have no emotion to be scored by and are left out, like those of val and test.
+
     Raises:
         AvserError: the part is unknown, the run is not one, or its data have changed since.
     """
@@ -123,7 +125,9 @@ def evaluate_run(folder: Path, part: str) -> dict[str, Any]:
             "restore the manifest and cache that it was trained with"
         )
     accelerator = Accelerator()
-    found = evaluate(model.to(accelerator.device), data.batches(part, config.training), accelerator)
+    scored = [clip for clip, label in enumerate(data.labels(part)) if label >= 0]
+    batches = data.batches(part, config.training, clips=scored)
+    found = evaluate(model.to(accelerator.device), batches, accelerator)
     return _describe(config, data, {part: score_part(found, data)})
 
 

@@ -18,7 +18,7 @@ from avser.data.labels import label_clips
 from avser.data.manifest import ClipRow, read_manifest
 from avser.data.splits import Split, make_split
 from avser.errors import ConfigError
-from avser.models.bags import oversample
+from avser.models.bags import oversample, settle_ties
 
 
 @dataclass
@@ -53,6 +53,9 @@ class RunData:
     ) -> DataLoader:
         """Batches of clips of similar length; in the part's order unless a seed is given.
 
+        With a seed and `training.sampling=balanced`, clips of rarer emotions come repeatedly. A clip that has soft
+        labels alone counts there as the emotion with most of its votes (`settle_ties`), and trains on its soft label.
+
         Args:
             clips: which ones, by index and perhaps repeatedly; None for all.
         """
@@ -63,7 +66,7 @@ class RunData:
         else:
             generator = torch.Generator().manual_seed(shuffle_seed)
             if training.sampling == "balanced":
-                labels = self.labels(part)
+                labels = settle_ties(self.labels(part), dataset.targets)
                 chosen = oversample(chosen, [labels[i] for i in chosen], generator)
             durations = dataset.durations_s()
             places = length_bucketed_batches([durations[i] for i in chosen], training.batch_size, generator)

@@ -13,7 +13,7 @@ from avser.errors import AvserError
 from avser.evaluation.statistics import Interval
 from avser.experiments.alignment_study import ALL, AlignmentStudy, Lead, find_leads, study_alignment
 from avser.experiments.alignment_words import describe_alignment
-from avser.roi.alignment import measure_alignment
+from avser.roi.alignment.compare import measure_alignment
 from avser.structures import Curve
 
 EMOTIONS = ("anger", "fear")

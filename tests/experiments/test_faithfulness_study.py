@@ -18,9 +18,9 @@ from avser.experiments.faithfulness_tables import faithfulness_markdown, faithfu
 from avser.experiments.held_out import load_test_clips
 from avser.inference import load_models
 from avser.models.system import System
-from avser.roi.faithfulness import Faithfulness
-from avser.roi.salience_controls import CONTROLS
-from avser.roi.sources import SOURCES
+from avser.roi.salience.sources import SOURCES
+from avser.roi.trust.controls import CONTROLS
+from avser.roi.trust.faithfulness import Faithfulness
 from avser.structures import Attended, Batch, Curve, Output
 
 RATE = 2000

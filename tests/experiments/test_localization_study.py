@@ -24,7 +24,7 @@ from avser.inference import load_model
 from avser.models.build import build_model
 from avser.roi.intervals import find_regions, smooth_curve
 from avser.roi.localization import frame_auroc
-from avser.roi.sources import SOURCES, Source, find_salience
+from avser.roi.salience.sources import SOURCES, Source, find_salience
 from avser.structures import Curve
 from avser.training.checkpoint import MODEL_FILE, save_model
 from tests.conftest import tiny_sources

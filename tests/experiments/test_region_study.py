@@ -10,7 +10,7 @@ from avser.data.cache import ClipCache
 from avser.data.manifest import read_manifest
 from avser.experiments.region_study import BEST_CORRELATION, STRONGEST_REGIONS, study_regions, write_tables
 from avser.inference import load_models, predict
-from avser.roi.alignment import centre_prior, measure_alignment, region_lag_s
+from avser.roi.alignment.compare import centre_prior, measure_alignment, region_lag_s
 from avser.structures import AUDIO, FUSED, MODALITIES, VIDEO
 
 

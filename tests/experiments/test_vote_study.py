@@ -19,8 +19,8 @@ from avser.experiments.vote_study import VoteStudy, count_votes, load_vote_clips
 from avser.experiments.vote_tables import vote_sentences, vote_tables, write_vote_tables
 from avser.inference import load_models, predict, run_model
 from avser.models.build import build_model
+from avser.roi.alignment.pair_measures import jensen_shannon
 from avser.roi.dynamics import mixture
-from avser.roi.pair_measures import jensen_shannon
 from avser.roi.vote_sides import compare_sides
 from avser.roi.votes import (
     MIXTURE,

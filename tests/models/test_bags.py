@@ -2,10 +2,11 @@
 
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 
-from avser.models.bags import balanced_bootstraps, oversample, permutation_bags
+from avser.models.bags import balanced_bootstraps, oversample, permutation_bags, settle_ties
 
 LABELS = [0] * 7 + [1] * 3 + [2] * 5 + [-1]
 
@@ -42,3 +43,10 @@ def test_permutation_bags_hold_no_clip_twice_and_use_all_alike(size, counts):
     for kind in range(3):
         times = [used[i] for i in range(15) if LABELS[i] == kind]
         assert max(times) - min(times) <= 1
+
+
+def test_a_tied_clip_counts_as_the_rarest_of_the_emotions_that_lead_it():
+    tied = np.array([0.4, 0.4, 0.2], np.float32)
+    clear = np.array([0.2, 0.3, 0.5], np.float32)  # its emotion may lie outside the label set, and this one lead in it
+    settled = settle_ties([0, 0, 1, -1, -1, -1, -1, 2, -1], [None, None, tied, tied, tied, clear, tied, clear, None])
+    assert settled == [0, 0, 1, 1, 0, 2, 1, 2, -1]

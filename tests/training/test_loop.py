@@ -60,8 +60,23 @@ def test_predictions_know_their_probabilities():
 def test_other_schedules_hold_or_decay_from_epoch_to_epoch():
     constant = TrainingConfig(epochs=10, warmup_share=0.0, schedule="constant")
     assert [learning_rate_factor(step, 10, constant) for step in (5, 50, 99)] == [1, 1, 1]
-    decaying = TrainingConfig(epochs=10, warmup_share=0.0, schedule="exponential", decay=0.5)
-    assert [learning_rate_factor(step, 10, decaying) for step in (5, 11, 25)] == [1, 0.5, 0.25]
+    decaying = TrainingConfig(epochs=3, warmup_share=0.0, schedule="exponential", decay=0.5)
+    assert [learning_rate_factor(step, 4, decaying) for step in range(12)] == [1] * 4 + [0.5] * 4 + [0.25] * 4
+    one_step_epochs = [learning_rate_factor(step, 1, decaying) for step in range(3)]
+    assert one_step_epochs == [1, 0.5, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"),
+    [
+        (0.25, [1 / 3, 2 / 3, 1, 1, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25, 0.25]),  # three steps, within the first epoch
+        (1 / 3, [0.25, 0.5, 0.75, 1, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25, 0.25]),  # the whole of it
+        (0.5, [1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1, 1, 1, 0.5, 0.5, 0.5, 0.5]),  # half of the second too
+    ],
+)
+def test_the_decay_begins_with_the_epoch_after_the_warm_up(share, expected):
+    training = TrainingConfig(epochs=3, warmup_share=share, schedule="exponential", decay=0.5)
+    assert [learning_rate_factor(step, 4, training) for step in range(12)] == pytest.approx(expected)
 
 
 def test_half_precision_unscales_the_gradients_of_each_stage_once():

@@ -14,7 +14,7 @@ from avser.errors import ConfigError
 from avser.models.build import build_model
 from avser.models.systems import SYSTEMS
 from avser.roi.intervals import describe_degenerate, find_regions
-from avser.roi.salience import salience_curve
+from avser.roi.salience.curves import salience_curve
 from avser.structures import Batch
 from avser.training.losses import TrainingLoss, relative_entropy
 

@@ -1,0 +1,1 @@
+"""Curves and regions of and for other tools: CSV, JSON, Praat, ELAN."""

@@ -1,0 +1,1 @@
+"""Whether a salience may be believed: what it must beat, and what must change it."""
