@@ -101,6 +101,42 @@ class TrainStatistics(nn.Module):
         return real.movedim(1 if self.per == "channel" else -1, 0).flatten(1)
 
 
+class ClipStatistics(nn.Module):
+    """`standardize_clip` in the place of `TrainStatistics`: each clip by its own real frames, so nothing is fitted.
+
+    What is constant over a clip, or a clip of one frame, becomes 0. How a speaker or a microphone differs from others
+    is gone, and so is how loud or high a whole clip is.
+    """
+
+    def fit(self, batches: Iterable[tuple[Tensor, Tensor]]) -> ClipStatistics:
+        """Reads the clips once, as `TrainStatistics.fit` does, for who counts something along the way."""
+        for _ in batches:
+            pass
+        return self
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """x (B, T, F) with mask (B, T) -> the same shape, zero where padded."""
+        return standardize_clip(x, mask)
+
+
+def build_statistics(normalize: str, num_features: int) -> TrainStatistics | ClipStatistics:
+    """How descriptors (B, T, F) come to a common scale.
+
+    Args:
+        normalize: "train", mean 0 and deviation 1 over the training clips; "minmax_train", from 0 to 1 over them; or
+            "utterance", mean 0 and deviation 1 over each clip.
+
+    Raises:
+        ValueError: another word.
+    """
+    if normalize == "utterance":
+        return ClipStatistics()
+    modes = {"train": "zscore", "minmax_train": "minmax"}
+    if normalize not in modes:
+        raise ValueError(f"normalize={normalize!r}; take one of train, minmax_train, utterance")
+    return TrainStatistics(num_features, mode=modes[normalize])
+
+
 def standardize_clip(x: Tensor, mask: Tensor) -> Tensor:
     """Mean 0 and deviation 1 of each feature of each clip over its real frames; constant features become 0.
 

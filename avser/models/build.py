@@ -116,7 +116,17 @@ def build_av_roi(model: ModelConfig, num_classes: int, sample_rate_hz: int, pret
     if len(branches) > 1:
         f = model.fusion
         fusion = FUSIONS[f.kind](
-            list(branches), model.audio.dim, num_classes, hidden=f.hidden, dropout=f.dropout, window_s=f.window_s
+            list(branches),
+            model.audio.dim,
+            num_classes,
+            hidden=f.hidden,
+            dropout=f.dropout,
+            window_s=f.window_s,
+            width=f.width,
+            rank=f.rank,
+            layers=f.layers,
+            heads=f.heads,
+            num_bottlenecks=f.num_bottlenecks,
         )
     return Recognizer(branches, attentions, fusion, modality_dropout=model.fusion.modality_dropout)
 

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from avser.models.attention import GatedScore, masked_softmax
+from avser.models.parts import Parts, presence, summary
+from avser.models.tensor_fusion import LowRankFusion, TensorFusion
+from avser.models.transformer_fusion import BottleneckFusion, CrossModalFusion
 from avser.structures import Attended
-
-Parts = dict[str, Attended]
 
 
 class LateAverage(nn.Module):
@@ -26,7 +27,7 @@ class LateAverage(nn.Module):
 
     def forward(self, parts: Parts) -> Tensor:
         """parts -> (B, C) logarithms of the mean probabilities."""
-        present = _presence(parts)  # (B, M)
+        present = presence(parts)  # (B, M)
         posteriors = torch.stack([part.logits.softmax(dim=1) for part in parts.values()], dim=1)  # (B, M, C)
         share = present / present.sum(dim=1, keepdim=True).clamp(min=1)
         return torch.log(torch.einsum("bm,bmc->bc", share, posteriors) + 1e-8)
@@ -41,7 +42,7 @@ class LateProduct(nn.Module):
     def forward(self, parts: Parts) -> Tensor:
         """parts -> (B, C)"""
         log_posteriors = torch.stack([part.logits.log_softmax(dim=1) for part in parts.values()], dim=1)
-        return torch.einsum("bm,bmc->bc", _presence(parts), log_posteriors)
+        return torch.einsum("bm,bmc->bc", presence(parts), log_posteriors)
 
 
 class ConcatFusion(nn.Module):
@@ -59,7 +60,7 @@ class ConcatFusion(nn.Module):
 
     def forward(self, parts: Parts) -> Tensor:
         """parts -> (B, C)"""
-        return self.head(torch.cat([_summary(parts, name) for name in self.modalities], dim=1))
+        return self.head(torch.cat([summary(parts, name) for name in self.modalities], dim=1))
 
 
 class GatedFusion(nn.Module):
@@ -80,15 +81,51 @@ class GatedFusion(nn.Module):
 
     def forward(self, parts: Parts) -> Tensor:
         """parts -> (B, C)"""
-        summaries = [_summary(parts, name) for name in self.modalities]
+        summaries = [summary(parts, name) for name in self.modalities]
         gates = self.gates(torch.cat(summaries, dim=1)).unflatten(1, (len(self.modalities), -1))  # (B, M, H)
-        present = torch.stack([summary[:, -1] for summary in summaries], dim=1).bool()
+        present = torch.stack([whole[:, -1] for whole in summaries], dim=1).bool()
         gates = gates.masked_fill(~present[..., None], -1e4).softmax(dim=1) * present[..., None]
         values = [
-            torch.tanh(self.values[name](summary[:, :-1]))
-            for name, summary in zip(self.modalities, summaries, strict=True)
+            torch.tanh(self.values[name](whole[:, :-1])) for name, whole in zip(self.modalities, summaries, strict=True)
         ]
         return self.head((gates * torch.stack(values, dim=1)).sum(dim=1))
+
+
+class FilmFusion(nn.Module):
+    """Each modality's summary scales and shifts the features of the other; both are then joined.
+
+    From the paper (Perez et al. 2018, arXiv 1709.07871): gamma * x + beta for each feature, with gamma and beta a
+    function of the other input, here linear, and gamma = 1 + what that function says. There one input conditions the
+    other (a question the picture); voice and face have no such order, so each does it to the other: our choice. As the
+    weights of the pooling sum to 1, this is what scaling and shifting every step before it would give. Where a clip
+    lacks one modality, the other stays as it is.
+    """
+
+    def __init__(
+        self, modalities: Sequence[str], dim: int, num_classes: int, *, hidden: int, dropout: float, **_: object
+    ) -> None:
+        super().__init__()
+        self.modalities = list(modalities)
+        self.conditions = nn.ModuleDict({name: nn.Linear(dim, 2 * dim) for name in self.modalities})
+        self.concat = ConcatFusion(modalities, dim, num_classes, hidden=hidden, dropout=dropout)
+
+    def forward(self, parts: Parts) -> Tensor:
+        """parts -> (B, C)"""
+        exchanged = {}
+        for name, part in parts.items():
+            pooled = part.pooled
+            for other, condition in parts.items():
+                if other != name:
+                    both = (part.present & condition.present)[:, None]
+                    gamma, beta = (self.conditions[other](condition.pooled) * both).chunk(2, dim=1)
+                    pooled = film(pooled, 1 + gamma, beta)
+            exchanged[name] = replace(part, pooled=pooled)
+        return self.concat(exchanged)
+
+
+def film(features: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+    """Feature-wise linear modulation of (B, D) by (B, D) and (B, D)."""
+    return gamma * features + beta
 
 
 class CrossAttentionFusion(nn.Module):
@@ -146,13 +183,18 @@ FUSIONS: dict[str, Callable[..., nn.Module]] = {
     "late_product": LateProduct,
     "concat": ConcatFusion,
     "gated": GatedFusion,
+    "film": FilmFusion,
+    "lmf": LowRankFusion,
+    "tfn": TensorFusion,
     "cross_attention": CrossAttentionFusion,
+    "mult": CrossModalFusion,
+    "mbt": BottleneckFusion,
 }
 
 
 def drop_modalities(parts: Parts, rate: float) -> Parts:
     """Take one modality away from a random share of the clips that have several (modality dropout, while training)."""
-    present = _presence(parts).bool()  # (B, M)
+    present = presence(parts).bool()  # (B, M)
     names = list(parts)
     draw = torch.rand(len(present), device=present.device)
     victim = torch.randint(len(names), (len(present),), device=present.device)
@@ -173,16 +215,3 @@ def without(part: Attended, clips: Tensor) -> Attended:
         logits=part.logits * keep[:, None],
         class_weights=None if part.class_weights is None else part.class_weights * keep[:, None, None],
     )
-
-
-def _presence(parts: Parts) -> Tensor:
-    """(B, M) float, 1 where a clip has the modality."""
-    return torch.stack([part.present for part in parts.values()], dim=1).float()
-
-
-def _summary(parts: Parts, name: str) -> Tensor:
-    """(B, D + 1): the pooled features and the flag that they are real; zeros for a modality that is absent."""
-    if name in parts:
-        return torch.cat([parts[name].pooled, parts[name].present[:, None].float()], dim=1)
-    other = next(iter(parts.values())).pooled
-    return other.new_zeros(len(other), other.shape[1] + 1)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from avser.structures import Attended, Batch, Output
+from avser.structures import FUSED, Attended, Batch, Output
 
 
 class TrainingLoss(nn.Module):
@@ -49,10 +49,25 @@ class TrainingLoss(nn.Module):
                 loss = loss + self.attention_entropy * relative_entropy(part)[part.present].mean()
         return loss
 
+    def verdict_losses(self, output: Output, batch: Batch) -> dict[str, Tensor]:
+        """The cross-entropies that `forward` weighs and adds: "fused" and, if there are several, each modality's."""
+        losses = {FUSED: self.cross_entropy(output.logits, batch)}
+        if len(output.attended) > 1:
+            for name, part in output.attended.items():
+                present = part.present.nonzero().squeeze(1)
+                losses[name] = self.cross_entropy(part.logits[present], batch, present)
+        return losses
+
     @property
     def is_plain(self) -> bool:
         """Whether the verdict's loss is the cross-entropy and no more."""
         return self.class_weights is None and not self.label_smoothing and not self.focal_gamma
+
+    def weight_of(self, batch: Batch) -> float:
+        """What the clips of a batch, or of a part of one, count together in the mean of `cross_entropy`."""
+        if self.class_weights is None or batch.targets is not None or batch.labels is None:
+            return float(len(batch))
+        return float(self.class_weights[batch.labels].sum())
 
     def cross_entropy(self, logits: Tensor, batch: Batch, owner: Tensor | None = None) -> Tensor:
         """Weighted mean over the rows of logits (M, C); 0 if there is none.

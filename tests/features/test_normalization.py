@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from avser.features.normalization import TrainStatistics, standardize_clip
+from avser.features.normalization import ClipStatistics, TrainStatistics, build_statistics, standardize_clip
 
 
 def clips(*shape, num_frames, seed=0, mean=0.0):
@@ -118,3 +118,21 @@ def test_a_clip_is_standardised_by_its_real_frames_alone():
     assert (y[0, :, 3] == 0).all()
     assert (y[2, 0] == 0).all()
     torch.testing.assert_close(standardize_clip(x[1:2, :11], mask[1:2, :11]), y[1:2, :11])
+
+
+def test_a_scale_is_chosen_by_its_name():
+    x, mask = clips(3, num_frames=[9, 4, 1], mean=5.0)
+    train, minmax, own = (build_statistics(name, 3) for name in ("train", "minmax_train", "utterance"))
+    assert list(train.state_dict()) == ["mean", "std", "min", "max"]
+    assert torch.equal(train.fit([(x, mask)])(x, mask), TrainStatistics(3).fit([(x, mask)])(x, mask))
+    scaled = minmax.fit([(x, mask)])(x, mask)[mask]
+    torch.testing.assert_close(scaled.aminmax(dim=0).max, torch.ones(3))
+    assert torch.equal(own(x, mask), standardize_clip(x, mask))
+    with pytest.raises(ValueError, match="normalize='speaker'; take one of train, minmax_train, utterance"):
+        build_statistics("speaker", 3)
+
+
+def test_clip_statistics_read_what_they_are_given_to_the_end():
+    counted = []
+    ClipStatistics().fit(counted.append(i) or clips(3, num_frames=[4]) for i in range(3))
+    assert counted == [0, 1, 2]

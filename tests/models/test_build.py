@@ -6,6 +6,7 @@ import torch
 from avser.config import load_config
 from avser.errors import ConfigError
 from avser.models.build import build_model
+from avser.models.fusion import FUSIONS
 
 SMALL = [
     "model.audio.backbone={name: 'timm:test_resnet', weights: none, max_stride: 4}",
@@ -35,7 +36,7 @@ def test_shapes_times_and_masks(make_batch):
     assert audio.times[0].max() < 1.0
 
 
-@pytest.mark.parametrize("fusion", ["concat", "cross_attention"])
+@pytest.mark.parametrize("fusion", ["concat", "cross_attention", "mult", "mbt"])
 @pytest.mark.parametrize("temporal", ["gru", "tcn"])
 def test_padding_changes_nothing(make_batch, fusion, temporal):
     model = build(f"model.fusion.kind={fusion}", f"model.audio.temporal={temporal}", f"model.video.temporal={temporal}")
@@ -56,7 +57,7 @@ def test_any_length_gives_an_answer(make_batch, seconds):
         torch.testing.assert_close(output.attended["audio"].weights.sum(dim=1), torch.ones(2))
 
 
-@pytest.mark.parametrize("fusion", ["late_average", "late_product", "concat", "gated", "cross_attention"])
+@pytest.mark.parametrize("fusion", FUSIONS)
 def test_the_fused_model_answers_with_one_modality(make_batch, fusion):
     model = build(f"model.fusion.kind={fusion}")
     batch = make_batch(num_samples=(16000, 0, 8000), num_frames=(10, 9, 0))

@@ -6,6 +6,7 @@ import pytest
 from avser.config import load_config
 from avser.data.cache import ClipCache, build_cache
 from avser.data.manifest import ClipRow, read_manifest, write_manifest
+from avser.media.face_table import read_face_features
 from preprocessing.face_features import main
 from preprocessing.ravdess import main as ravdess
 
@@ -76,6 +77,80 @@ def test_the_new_manifest_stands_beside_the_old_one(manifest, tmp_path, capsys):
     table.write_text(TABLE)
     assert main([str(manifest), str(table), "--out", str(tmp_path / "sub" / "x.csv")]) == 1
     assert "must stand beside" in capsys.readouterr().err
+
+
+def z_score(values):
+    return (np.array(values) - np.mean(values)) / np.std(values)
+
+
+def by_speaker(tmp_path, speakers, source):
+    """Clips x, y, z, ... of these speakers, joined to `source` by --normalize speaker."""
+    clips = [ClipRow(f"{'xyzuvw'[i]}", "toy", name, "anger", f"audio/{i}.wav") for i, name in enumerate(speakers)]
+    write_manifest(clips, tmp_path / "toy.csv")
+    return main([str(tmp_path / "toy.csv"), str(source), "--normalize", "speaker"])
+
+
+def test_a_table_is_scaled_over_the_clips_of_each_speaker(tmp_path, capsys):
+    table = tmp_path / "means.csv"
+    table.write_text("name,AU1,AU2,AU3\nx,1,5,1\ny,3,5,nan\nz,8,5,3\nu,10,1,1\nv,14,4,1\nq,99,9,9\n")
+    assert by_speaker(tmp_path, ["a", "a", "a", "b", "b"], table) == 0
+    assert "judge a clip only together with the others of its speaker" in capsys.readouterr().out
+    header, *lines = (tmp_path / "toy_features_table.csv").read_text().splitlines()
+    assert header == "clip_id,AU1,AU2,AU3"
+    assert [line.split(",")[0] for line in lines] == list("xyzuv")
+    got = np.array([line.split(",")[1:] for line in lines], float)
+    np.testing.assert_allclose(got[:, 0], [*z_score([1, 3, 8]), -1, 1], rtol=1e-6)
+    np.testing.assert_array_equal(got[:, 1], [0, 0, 0, -1, 1])
+    np.testing.assert_array_equal(got[:, 2], [-1, np.nan, 1, 0, 0])
+
+
+def test_frames_are_scaled_over_those_of_their_speaker_that_show_the_face(tmp_path, capsys):
+    folder = tmp_path / "openface"
+    folder.mkdir()
+    head = "frame, timestamp, face_id, success, AU1, note\n"
+    (folder / "x.csv").write_text(head + "1, 0.0, 0, 1, 1, p\n2, 0.1, 0, 1, 3, p\n3, 0.2, 0, 0, 50, p\n")
+    (folder / "y.csv").write_text(head + "1, 0.0, 0, 1, 8, q\n2, 0.1, 0, 1, 4, q\n2, 0.1, 1, 1, 70, q\n")
+    (folder / "z.csv").write_text(head + "1, 0.0, 0, 1, 10, r\n2, 0.1, 0, 1, , r\n3, 0.2, 0, 1, 14, r\n")
+    assert by_speaker(tmp_path, ["a", "a", "b"], folder) == 0
+    rows = read_manifest(tmp_path / "toy_features.csv").rows
+    assert [row.face_features for row in rows] == [f"toy_features_tables/{name}.csv" for name in "xyz"]
+    frames = {row.clip_id: read_face_features(tmp_path / row.face_features, row.clip_id, ["AU*"])[0] for row in rows}
+    expected = z_score([1, 3, 8, 4])
+    np.testing.assert_allclose(frames["x"].values[:2, 0], expected[:2], rtol=1e-6)
+    np.testing.assert_array_equal(frames["x"].found, [True, True, False])
+    np.testing.assert_allclose(frames["y"].values[:, 0], expected[2:], rtol=1e-6)
+    np.testing.assert_allclose(frames["y"].times, [0, 0.1])
+    np.testing.assert_allclose(frames["z"].values[:, 0], [-1, 0, 1])
+    np.testing.assert_array_equal(frames["z"].found, [True, False, True])
+    assert (tmp_path / "toy_features_tables" / "x.csv").read_text().splitlines()[1].endswith(",p")
+
+
+def test_clips_without_a_speaker_are_not_scaled(tmp_path, capsys):
+    (tmp_path / "means.csv").write_text("name,AU1\nx,1\ny,2\n")
+    assert by_speaker(tmp_path, ["a", ""], tmp_path / "means.csv") == 1
+    assert "line 3, column speaker: empty" in capsys.readouterr().err
+    assert not (tmp_path / "toy_features.csv").exists()
+
+
+def test_speakers_of_one_name_in_two_corpora_are_two(tmp_path):
+    (tmp_path / "means.csv").write_text("name,AU1\nx,1\ny,2\nz,10\nu,20\n")
+    clips = [ClipRow(c, name, "s", "anger", f"audio/{c}.wav") for c, name in zip("xyzu", "ppqq", strict=True)]
+    write_manifest(clips, tmp_path / "two.csv")
+    assert main([str(tmp_path / "two.csv"), str(tmp_path / "means.csv"), "--normalize", "speaker"]) == 0
+    assert (tmp_path / "two_features_table.csv").read_text() == "clip_id,AU1\nx,-1\ny,1\nz,-1\nu,1\n"
+
+
+def test_tables_of_frames_that_cannot_be_scaled_are_refused(tmp_path, capsys):
+    folder = tmp_path / "openface"
+    folder.mkdir()
+    (folder / "x.csv").write_text("timestamp,AU1\n0,1\n")
+    (folder / "y.csv").write_text("timestamp,AU2\n0,1\n")
+    assert by_speaker(tmp_path, ["a", "a"], folder) == 1
+    assert "other columns for one speaker" in capsys.readouterr().err
+    rows = [ClipRow(f"x{i}", "toy", f"s{i}", "anger", video="video/x.mp4", start_s=i, end_s=i + 1) for i in (0, 1)]
+    write_manifest(rows, tmp_path / "both.csv")
+    assert main([str(tmp_path / "both.csv"), str(folder), "--normalize", "speaker"]) == 1
+    assert "serves clips of 2 speakers" in capsys.readouterr().err
 
 
 @pytest.mark.real_data

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from avser.features.cepstral import Mfcc
 from avser.features.descriptors import InterspeechDescriptors
-from avser.features.normalization import TrainStatistics
+from avser.features.egemaps import EgemapsDescriptors
+from avser.features.normalization import build_statistics
 from avser.features.spectral import LogMel
 from avser.models.attention import AttentionPooling
 from avser.models.system import Criterion, System
@@ -58,9 +59,11 @@ class AttentiveCnn(System):
 
     Args:
         emotions: the label set; without it, or with an emotion that `CIRCUMPLEX` does not know, there are no views.
-        inputs: "log_mel26", "mfcc13", "egemaps" or "prosody".
+        inputs: "log_mel26", "mfcc13", "prosody", "egemaps", for which other descriptors stand in, or
+            "egemaps_opensmile", the 25 themselves, which need openSMILE and take far longer (`EgemapsDescriptors`).
         views: whether activation and valence are learned too.
         max_s: seconds from the clip's start that are read.
+        normalize: "train", "minmax_train" or "utterance", see `build_statistics`.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class AttentiveCnn(System):
         pool: int = 30,
         pool_stride: int = 3,
         dropout: float = 0.5,
+        normalize: str = "train",
     ) -> None:
         super().__init__()
         if inputs not in INPUTS:
@@ -89,7 +93,7 @@ class AttentiveCnn(System):
         names = getattr(self.front_end, "names", ())
         self.columns = [names.index(name) for name in PROSODY] if inputs == "prosody" else None
         num_features = len(PROSODY) if self.columns else self.front_end.num_features
-        self.statistics = TrainStatistics(num_features)
+        self.statistics = build_statistics(normalize, num_features)
         self.convolution = nn.Sequential(
             nn.Conv1d(num_features, num_kernels, kernel, stride), nn.ReLU(), nn.MaxPool1d(pool, pool_stride)
         )
@@ -163,9 +167,10 @@ def _log_mel26(sample_rate_hz: int) -> LogMel:
     )
 
 
-INPUTS: dict[str, Callable[[int], LogMel | Mfcc | InterspeechDescriptors]] = {
+INPUTS: dict[str, Callable[[int], LogMel | Mfcc | InterspeechDescriptors | EgemapsDescriptors]] = {
     "log_mel26": _log_mel26,
     "mfcc13": lambda sample_rate_hz: Mfcc(_log_mel26(sample_rate_hz), num_coefficients=13),
     "egemaps": lambda sample_rate_hz: InterspeechDescriptors(sample_rate_hz=sample_rate_hz),
+    "egemaps_opensmile": lambda sample_rate_hz: EgemapsDescriptors(sample_rate_hz=sample_rate_hz),
     "prosody": lambda sample_rate_hz: InterspeechDescriptors(sample_rate_hz=sample_rate_hz),
 }

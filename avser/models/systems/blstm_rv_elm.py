@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from avser.errors import ConfigError
 from avser.features.descriptors import LeeTashevDescriptors
-from avser.features.normalization import TrainStatistics
+from avser.features.normalization import build_statistics
 from avser.models.attention import masked_softmax
 from avser.models.elm import READOUTS, utterance_features
 from avser.models.label_models import LABEL_MODELS
@@ -34,6 +34,7 @@ class FrameElm(System):
     Args:
         readout: "elm" or "kernel"; `readout_options` are the keyword arguments of that class in `avser.models.elm`.
         threshold: the fourth statistic is the share of frames in which an emotion's posterior is above it.
+        normalize: of the descriptors, "train", "minmax_train" or "utterance", see `build_statistics`.
 
     Raises:
         ValueError: an unknown read-out, or options that it does not have.
@@ -49,17 +50,18 @@ class FrameElm(System):
         readout: str,
         readout_options: dict[str, Any] | None,
         threshold: float,
+        normalize: str,
     ) -> None:
         super().__init__()
         if readout not in READOUTS:
             raise ValueError(f"readout={readout!r}; take one of {', '.join(READOUTS)}")
         self.num_classes, self.threshold = num_classes, threshold
         self.front_end = LeeTashevDescriptors(sample_rate_hz=sample_rate_hz)
-        self.statistics = TrainStatistics(self.front_end.num_features)
+        self.statistics = build_statistics(normalize, self.front_end.num_features)
         self.readout = READOUTS[readout](4 * num_classes, num_classes, **(readout_options or {}))
 
     def prepare(self, batches: Iterable[Batch]) -> None:
-        """Mean and deviation of every descriptor over all frames of the training clips."""
+        """Mean and deviation, or the range, of every descriptor over all frames of the training clips."""
         self.statistics.fit(self.describe(batch) for batch in batches)
 
     @torch.no_grad()
@@ -146,6 +148,7 @@ class BlstmRvElm(FrameElm):
         readout: str = "elm",
         readout_options: dict[str, Any] | None = None,
         threshold: float = 0.2,
+        normalize: str = "train",
     ) -> None:
         super().__init__(
             num_classes=num_classes,
@@ -153,6 +156,7 @@ class BlstmRvElm(FrameElm):
             readout=readout,
             readout_options=readout_options,
             threshold=threshold,
+            normalize=normalize,
         )
         if label_model not in LABEL_MODELS:
             raise ValueError(f"label_model={label_model!r}; take one of {', '.join(LABEL_MODELS)}")

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from avser.features.cepstral import Mfcc
 from avser.features.descriptors import frame_means, zero_crossings
-from avser.features.normalization import TrainStatistics
+from avser.features.normalization import build_statistics
 from avser.features.spectral import LogMel, hold_last, regression_delta
 from avser.features.timbre import Timbre
 from avser.models.system import System
@@ -79,6 +79,7 @@ class ByunFeatRnn(System):
         max_correlation: of the tests; of two features that correlate more than this, the weaker is dropped.
         max_features: how many "greedy" chooses at most; each takes some 400 small discriminants.
         hidden, layers, dropout: of the LSTM. dense: width of the layer before the verdict.
+        normalize: "train", "minmax_train" or "utterance", see `build_statistics`; features are chosen before it.
 
     Attributes:
         selected: (F,) bool, a buffer.
@@ -100,6 +101,7 @@ class ByunFeatRnn(System):
         layers: int = 2,
         dropout: float = 0.3,
         dense: int = 64,
+        normalize: str = "train",
     ) -> None:
         super().__init__()
         if selection not in SELECTIONS:
@@ -107,7 +109,7 @@ class ByunFeatRnn(System):
         self.selection, self.false_discoveries, self.max_correlation = selection, false_discoveries, max_correlation
         self.max_features = max_features
         self.front_end = CombinedFeatures(sample_rate_hz=sample_rate_hz)
-        self.statistics = TrainStatistics(self.front_end.num_features)
+        self.statistics = build_statistics(normalize, self.front_end.num_features)
         self.selected: Tensor
         self.register_buffer("selected", torch.ones(self.front_end.num_features, dtype=torch.bool))
         self.lstm = nn.LSTM(

@@ -50,6 +50,8 @@ class CoAttention(System):
         backbone, weights: image CNN and weights of the spectrogram branch, as in `build_backbone`; the paper's are
             AlexNet's of ImageNet.
         image_px: height of the spectrogram's picture; its width is one and a half times that.
+        eight_bit: True brings the picture to 0..255 as the released code does: cut off to whole levels before it is
+            resized, and rounded to them in it. No gradient passes such a picture to the waveform. Off is our choice.
         pool: "flatten" gives the 300 states of the BiLSTM a weight each; "attention" is our choice, and small.
         mfcc_hidden, mfcc_layers, mfcc_dropout: of the BiLSTM, a direction.
         dim: of each branch's summary.
@@ -79,6 +81,7 @@ class CoAttention(System):
         backbone: str = "torchvision:alexnet",
         weights: str = "none",
         image_px: int = 256,
+        eight_bit: bool = False,
         pool: str = "flatten",
         mfcc_hidden: int = 256,
         mfcc_layers: int = 2,
@@ -92,7 +95,8 @@ class CoAttention(System):
             raise ConfigError(f"pool={pool!r}: take {' or '.join(POOLS)}")
         if sample_rate_hz != SAMPLE_RATE_HZ:
             raise ConfigError(f"coatt_mla needs media.sample_rate_hz=16000, not {sample_rate_hz}")
-        self.preemphasis, self.image_px, self.normalize_waveform = preemphasis, image_px, normalize_waveform
+        self.preemphasis, self.normalize_waveform = preemphasis, normalize_waveform
+        self.image_px, self.eight_bit = image_px, eight_bit
         self.spectrogram = LogSpectrogram(sample_rate_hz=sample_rate_hz)
         self.mfcc = mfcc40_htk(sample_rate_hz)
         self.levels = TrainStatistics(self.spectrogram.num_features, mode="minmax", per="bin")
@@ -176,11 +180,20 @@ class CoAttention(System):
 
         samples = cut(waveform, STEP_SAMPLES, round(self.segment_s * SAMPLE_RATE_HZ))
         level = self.levels(decibels, frame_mask).clamp(0, 1)
-        level = cut(level, self.frames_a_step, self.num_frames).values.flip(2)  # high frequencies on top, as released
-        size = (self.image_px, self.image_px * 3 // 2)
-        level = nn.functional.interpolate(level, size, mode="bilinear", align_corners=False, antialias=True)
+        pictures = self._pictures(cut(level, self.frames_a_step, self.num_frames).values)
+        return samples, pictures, cut(coefficients.transpose(1, 2), self.frames_a_step, self.num_frames)
+
+    def _pictures(self, level: Tensor) -> Tensor:
+        """(S, 1, 200, 300) levels from 0 to 1 -> (S, 3, image_px, 1.5 * image_px) as the image CNN takes them."""
+        level = level.flip(2)  # high frequencies on top, as released
+        height, width = self.image_px, self.image_px * 3 // 2
+        if self.eight_bit:  # Pillow resizes rows, then columns, in whole levels
+            rows = _resized((255 * level).floor(), level.shape[2], width).round()
+            level = _resized(rows, height, width).round() / 255
+        else:
+            level = _resized(level, height, width)
         mean, std = (level.new_tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
-        return samples, (level - mean) / std, cut(coefficients.transpose(1, 2), self.frames_a_step, self.num_frames)
+        return (level - mean) / std
 
     def _decibels(self, waveform: Tensor, waveform_mask: Tensor) -> tuple[Tensor, Tensor]:
         return self.spectrogram(waveform, waveform_mask)
@@ -266,6 +279,10 @@ def _voice(batch: Batch, preemphasis: float) -> tuple[Tensor, Tensor]:
     waveform = batch.waveform * batch.waveform_mask
     before = nn.functional.pad(waveform, (1, 0))[:, :-1]
     return (waveform - preemphasis * before) * batch.waveform_mask, batch.waveform_mask
+
+
+def _resized(picture: Tensor, height: int, width: int) -> Tensor:
+    return nn.functional.interpolate(picture, (height, width), mode="bilinear", align_corners=False, antialias=True)
 
 
 def _summary(width: int, dim: int, dropout: float) -> nn.Sequential:

@@ -43,6 +43,7 @@ class DnnElm(FrameElm):
         readout: str = "elm",
         readout_options: dict[str, Any] | None = None,
         threshold: float = 0.2,
+        normalize: str = "train",
     ) -> None:
         super().__init__(
             num_classes=num_classes,
@@ -50,6 +51,7 @@ class DnnElm(FrameElm):
             readout=readout,
             readout_options=readout_options,
             threshold=threshold,
+            normalize=normalize,
         )
         if stack_frames % 2 == 0 or not 0 < loudest_share <= 1:
             raise ValueError(

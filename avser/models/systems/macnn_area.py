@@ -89,43 +89,41 @@ class MacnnArea(System):
         norm_momentum: float = 0.01,
     ) -> None:
         super().__init__()
-        for name, got, allowed in (("mode", mode, MODES), ("key", key, KEYS), ("value", value, VALUES)):
-            if got not in allowed:
-                raise ValueError(f"{name}={got!r}; take one of {', '.join(allowed)}")
+        _check(("mode", mode, MODES), ("key", key, KEYS), ("value", value, VALUES))
+        self.log_mel = log10_mel(sample_rate_hz, num_mels, window_s, spacing_s, log_floor)
+        self.sample_rate_hz = sample_rate_hz
+        self.vtlp_replicas, self.vtlp_range = vtlp_replicas, vtlp_range
+
+        self.cnn = MapCnn(branch_channels, channels, norm_momentum)
+        self._lay_grid(num_mels, (segment_s, train_hop_s, hop_s))
+
+        self._lay_areas(mode, max_height, max_width)
+        self.key, self.value = key, value
+        self.attention_dropout, self.chunk = attention_dropout, chunk
+
+        self.head = nn.Linear(self.num_rows * self.num_steps * channels[-1], num_classes)
+        init_like_keras(self)
+
+    def _lay_grid(self, num_mels: int, seconds: tuple[float, float, float]) -> None:
+        """The feature map of a segment: both branches' rows of a quarter of the bands, and steps of four frames.
+
+        Args:
+            seconds: length of a segment, and from one to the next in training and otherwise.
+        """
         if num_mels % 4:
             raise ValueError(f"num_mels={num_mels}; take a multiple of 4")
-        self.log_mel = LogMel(
-            sample_rate_hz=sample_rate_hz,
-            num_mels=num_mels,
-            window_s=window_s,
-            hop_s=spacing_s,
-            min_hz=0.0,
-            max_hz=sample_rate_hz / 2,
-            mel_scale="slaney",
-            log="log10",
-            log_floor=log_floor,
-            fft_length=round(window_s * sample_rate_hz),
-            normalize="none",
-            num_channels=1,
-        )
-        self.sample_rate_hz = sample_rate_hz
-        self.samples_per_step = 4 * self.log_mel.hop_length  # two poolings by two
-        self.step_s = self.samples_per_step / sample_rate_hz
-        self.offset_s = 1.5 * self.log_mel.hop_s
-        self.num_steps, self.train_hop, self.hop = (
-            max(1, round(seconds / self.step_s)) for seconds in (segment_s, train_hop_s, hop_s)
-        )
-        self.cnn = MapCnn(branch_channels, channels, norm_momentum)
         self.num_rows = 2 * num_mels // 4
+        self.samples_per_step = 4 * self.log_mel.hop_length  # two poolings by two
+        self.step_s = self.samples_per_step / self.sample_rate_hz
+        self.offset_s = 1.5 * self.log_mel.hop_s
+        self.num_steps, self.train_hop, self.hop = (max(1, round(s / self.step_s)) for s in seconds)
+
+    def _lay_areas(self, mode: str, max_height: int, max_width: int) -> None:
+        """Rectangles over the whole map, or runs along time in each row as a head of its own."""
         self.heads = self.num_rows if mode == "released" else 1
         self.max_area = (1 if mode == "released" else max_height, max_width)
         if self.max_area[0] > self.num_rows or max_width > self.num_steps:
             raise ValueError(f"areas of {max_height} x {max_width} in a map of {self.num_rows} x {self.num_steps}")
-        self.key, self.value = key, value
-        self.attention_dropout, self.chunk = attention_dropout, chunk
-        self.head = nn.Linear(self.num_rows * self.num_steps * channels[-1], num_classes)
-        self.vtlp_replicas, self.vtlp_range = vtlp_replicas, vtlp_range
-        init_like_keras(self)
 
     def forward(self, batch: Batch) -> Output:
         """
@@ -292,3 +290,27 @@ def segments_at(segments: Segments, num_clips: int, num_steps: int) -> Tensor:
     place = segments.start[:, None] + torch.arange(segments.mask.shape[1], device=segments.start.device)
     flat = (segments.owner[:, None] * num_steps + place)[segments.mask]
     return torch.bincount(flat, minlength=num_clips * num_steps).view(num_clips, num_steps)
+
+
+def log10_mel(sample_rate_hz: int, num_mels: int, window_s: float, spacing_s: float, log_floor: float) -> LogMel:
+    """librosa's mel spectrogram up to half the sampling rate, its common logarithm, on no other scale."""
+    return LogMel(
+        sample_rate_hz=sample_rate_hz,
+        num_mels=num_mels,
+        window_s=window_s,
+        hop_s=spacing_s,
+        min_hz=0.0,
+        max_hz=sample_rate_hz / 2,
+        mel_scale="slaney",
+        log="log10",
+        log_floor=log_floor,
+        fft_length=round(window_s * sample_rate_hz),
+        normalize="none",
+        num_channels=1,
+    )
+
+
+def _check(*options: tuple[str, str, Sequence[str]]) -> None:
+    for name, got, allowed in options:
+        if got not in allowed:
+            raise ValueError(f"{name}={got!r}; take one of {', '.join(allowed)}")

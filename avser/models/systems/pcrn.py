@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from avser.features.descriptors import InterspeechDescriptors
-from avser.features.normalization import TrainStatistics
+from avser.features.normalization import build_statistics
 from avser.features.spectral import log_mel_3d
 from avser.models.backbones import Backbone
 from avser.models.system import System
@@ -35,6 +35,7 @@ class Pcrn(System):
         num_cells, num_layers: of the LSTM.
         num_maps, kernels: of the four convolutions; each but the last is followed by max-pooling of 2 x 2.
         num_hidden: of the CNN's dense layer.
+        normalize: of both inputs, "train", "minmax_train" or "utterance", see `build_statistics`.
     """
 
     def __init__(
@@ -49,12 +50,13 @@ class Pcrn(System):
         kernels: tuple[int, int, int, int] = (5, 5, 3, 3),
         num_hidden: int = 256,
         dropout: float = 0.5,
+        normalize: str = "train",
     ) -> None:
         super().__init__()
         self.descriptors = InterspeechDescriptors(sample_rate_hz=sample_rate_hz)
         self.log_mel = log_mel_3d(sample_rate_hz, num_mels)
         self.widths = [self.descriptors.num_features, 3 * num_mels]
-        self.statistics = TrainStatistics(sum(self.widths))
+        self.statistics = build_statistics(normalize, sum(self.widths))
         self.lstm = Lstm(self.descriptors.num_features, num_cells, layers=num_layers)
         layers: list[nn.Module] = []
         for i, (before, maps, kernel) in enumerate(zip((3, *num_maps[:-1]), num_maps, kernels, strict=True)):

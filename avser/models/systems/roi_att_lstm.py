@@ -20,9 +20,10 @@ from torch import Tensor, nn
 
 from avser.errors import ConfigError
 from avser.features.descriptors import InterspeechDescriptors
+from avser.features.egemaps import EgemapsDescriptors
 from avser.features.landmarks import AlignedLandmarks, select_points
-from avser.features.normalization import TrainStatistics
-from avser.features.spectral import log_mel_3d
+from avser.features.normalization import TrainStatistics, build_statistics
+from avser.features.spectral import LogMel, log_mel_3d
 from avser.models.attention import AttentionPooling
 from avser.models.fusion import FUSIONS
 from avser.models.system import System
@@ -39,21 +40,25 @@ Sequenced = tuple[Tensor, Tensor, Tensor]  # values (B, T, F), mask (B, T), time
 
 
 class VoiceReader(nn.Module):
-    """Acoustic frames every 10 ms, z-scored by the training clips.
+    """Acoustic frames every 10 ms, on the scale that `normalize` says (`build_statistics`).
 
     `lld32`: the 32 descriptors of INTERSPEECH 2009; `logmel3`: 40 log-mel bands with first and second differences, 120
-    values a frame.
+    values a frame; `egemaps_opensmile`: the 25 of eGeMAPS, which need openSMILE and take far longer.
     """
 
-    def __init__(self, audio_features: str, sample_rate_hz: int) -> None:
+    def __init__(self, audio_features: str, sample_rate_hz: int, normalize: str) -> None:
         super().__init__()
-        _check("audio_features", audio_features, ("lld32", "logmel3"))
+        _check("audio_features", audio_features, ("lld32", "logmel3", "egemaps_opensmile"))
         self.is_planes = audio_features == "logmel3"
-        self.front_end = (
-            log_mel_3d(sample_rate_hz) if self.is_planes else InterspeechDescriptors(sample_rate_hz=sample_rate_hz)
-        )
+        self.front_end: LogMel | InterspeechDescriptors | EgemapsDescriptors
+        if audio_features == "logmel3":
+            self.front_end = log_mel_3d(sample_rate_hz)
+        elif audio_features == "lld32":
+            self.front_end = InterspeechDescriptors(sample_rate_hz=sample_rate_hz)
+        else:
+            self.front_end = EgemapsDescriptors(sample_rate_hz=sample_rate_hz)
         self.num_features = self.front_end.num_features * (3 if self.is_planes else 1)
-        self.statistics = TrainStatistics(self.num_features)
+        self.statistics = build_statistics(normalize, self.num_features)
 
     def can_read(self, batch: Batch) -> bool:
         return batch.waveform is not None
@@ -218,12 +223,13 @@ class LstmSystem(System):
         attention_hidden: int,
         fusion: str,
         fusion_hidden: int,
+        normalize: str,
     ) -> None:
         super().__init__()
         _check("fusion", fusion, LATE_OR_CONCAT)
         readers: dict[str, nn.Module] = {}
         if "audio" in modalities:
-            readers["audio"] = VoiceReader(audio_features, sample_rate_hz)
+            readers["audio"] = VoiceReader(audio_features, sample_rate_hz, normalize)
         if "video" in modalities:
             readers["video"] = CropReader(face_px) if face_input == "crops" else TrackReader(face_input, num_features)
         self.branches = nn.ModuleDict(
@@ -282,11 +288,13 @@ class RoiAttLstm(LstmSystem):
     """`roi_att_lstm`: see the module's first lines. `attention` is additive, linear, gated or per_class (a query each).
 
     Args:
-        audio_features: "lld32" or "logmel3", see `VoiceReader`.
+        audio_features: "lld32", "logmel3" or "egemaps_opensmile", see `VoiceReader`.
         num_features: columns of the table that `face_input="features"` reads.
         face_px: side to which face crops are brought.
         width: of the embedding, and of the LSTM in each direction.
         fusion: "late_product" or "late_average" of the modalities' posteriors, or "concat" of their summaries.
+        normalize: of the voice, "train", "minmax_train" or "utterance", see `build_statistics`. The face's numbers keep
+            the scale of the training clips, for a table may have one row a clip, which is constant over it.
     """
 
     def __init__(
@@ -307,6 +315,7 @@ class RoiAttLstm(LstmSystem):
         attention_hidden: int = 128,
         fusion: str = "late_product",
         fusion_hidden: int = 128,
+        normalize: str = "train",
     ) -> None:
         _check("attention", attention, ATTENTIONS)
         super().__init__(
@@ -325,6 +334,7 @@ class RoiAttLstm(LstmSystem):
             attention_hidden=attention_hidden,
             fusion=fusion,
             fusion_hidden=fusion_hidden,
+            normalize=normalize,
         )
 
 

@@ -39,6 +39,7 @@ class RoiLstm(LstmSystem):
         pooling: str = "last",
         fusion: str = "late_product",
         fusion_hidden: int = 128,
+        normalize: str = "train",
     ) -> None:
         if pooling not in POOLINGS:
             raise ValueError(f"pooling={pooling!r}; take one of {', '.join(POOLINGS)}")
@@ -58,4 +59,5 @@ class RoiLstm(LstmSystem):
             attention_hidden=width,  # neither pooling has a hidden layer
             fusion=fusion,
             fusion_hidden=fusion_hidden,
+            normalize=normalize,
         )

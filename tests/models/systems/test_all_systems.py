@@ -1,9 +1,10 @@
 """What every published system has in common: any length, no trace of padding, learning, saving, moments in time."""
 
 import copy
+import inspect
 import json
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -411,3 +412,36 @@ def cache_measured(manifest, real_data, folder):
         report = build_cache(read_manifest(manifest), folder, load_config(MEASURED).media, progress=False)
     assert not report.failures
     return folder
+
+
+SCALED = sorted(name for name, system in SYSTEMS.items() if "normalize" in inspect.signature(system).parameters)
+
+
+@pytest.mark.parametrize("name", SCALED)
+def test_descriptors_come_to_the_scale_that_is_asked_for(name):
+    batch, seen = speaking_faces((1.0, 0.8), extra_s=0.3), {}
+    for normalize in ("utterance", "minmax_train"):
+        model = build(name, ["model.modalities=[audio]", f"model.options.normalize={normalize}"])
+        (scale,) = [part for path, part in model.named_modules() if path.endswith("statistics")]
+        with torch.no_grad():
+            model.prepare([batch])
+            scale.register_forward_hook(partial(note, seen, normalize))
+            model(batch)
+    for clip, mask in zip(*seen["utterance"], strict=True):
+        rows = clip[mask]
+        moves = rows.std(dim=0) > 0
+        assert moves.sum() > 5
+        torch.testing.assert_close(rows.mean(dim=0), torch.zeros(rows.shape[1]), atol=1e-3, rtol=0)
+        torch.testing.assert_close(rows.std(dim=0, correction=0), moves.float(), atol=1e-3, rtol=0)
+    x, mask = seen["minmax_train"]
+    torch.testing.assert_close(x[mask].amin(dim=0), torch.zeros(x.shape[2]), atol=1e-5, rtol=0)
+    assert ((x[mask].amax(dim=0) - 1).abs() < 1e-4).sum() > 5
+    assert x[mask].max() < 1 + 1e-4
+
+
+def note(seen, key, scale, given, x):
+    seen[key] = (x, given[1])
+
+
+def test_the_systems_that_read_descriptors_let_their_scale_be_chosen():
+    assert SCALED == ["attentive_cnn", "blstm_rv_elm", "byun_feat_rnn", "dnn_elm", "pcrn", "roi_att_lstm", "roi_lstm"]

@@ -35,6 +35,17 @@ def test_inputs(build, make_batch, inputs, size):
     assert bool(model.notes) == (inputs in ("egemaps", "prosody"))
 
 
+def test_true_egemaps_where_opensmile_is(build, make_batch):
+    pytest.importorskip("opensmile")
+    model, batch = build(inputs="egemaps_opensmile"), make_batch()
+    model.prepare([batch])
+    assert model.statistics.num_features == 25
+    assert not model.notes
+    output = model(batch)
+    assert torch.isfinite(output.logits).all()
+    assert output.attended["audio"].times[0, 0] == pytest.approx(0.010)
+
+
 def test_prosody_takes_the_columns_that_it_names(build, make_batch):
     model, batch = build(inputs="prosody"), make_batch()
     everything, _ = model.front_end(batch.waveform, batch.waveform_mask)

@@ -1,11 +1,14 @@
 """coatt_mla: the released sizes, three views of the same three seconds, and a co-attention that is a curve in time."""
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from torchaudio.models import wav2vec2_model
 
 from avser.errors import ConfigError
+from avser.models.backbones import IMAGENET_MEAN, IMAGENET_STD
 from avser.models.systems.coatt_mla import CoAttention, LocalEncoder
 from avser.models.wav2vec2 import KERNELS, STRIDES
 from avser.structures import Batch
@@ -225,3 +228,16 @@ def test_faults_say_why(system, make_batch, tmp_path):
         build(encoder=write_tiny_wav2vec(tmp_path / "tiny.safetensors"))
     with pytest.raises(ValueError, match="waveform"):
         system(make_batch().without("audio"))
+
+
+def test_pictures_of_eight_bits_are_those_of_pillow():
+    """The released way: uint8, Pillow's bilinear resize, and back to 0..1."""
+    level = torch.rand(1, 1, 200, 300, generator=torch.Generator().manual_seed(0))
+    picture = Image.fromarray((level[0, 0].numpy() * 255.0).astype(np.uint8)[::-1].copy(), mode="L")
+    expected = np.asarray(picture.resize((96, 64), Image.Resampling.BILINEAR)).astype(int)
+    mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    got, smooth = (255 * (build(eight_bit=bits)._pictures(level)[0] * std + mean) for bits in (True, False))
+    assert got.shape == (3, 64, 96)
+    assert (got - got.round()).abs().max() < 1e-3
+    assert (got[0].round().int().numpy() - expected == 0).mean() > 0.99  # its weights are integers too
+    assert abs(got.mean() - smooth.mean() + 0.5) < 0.05  # half a level is cut off

@@ -178,3 +178,14 @@ def test_a_real_face_is_read_as_landmarks_and_blendshapes(real_data, face_input)
         lower_lip, width = points[:, 57, 1] - points[:, 33, 1], points[:, 54, 0] - points[:, 48, 0]
         for measure, name in ((lower_lip, 25), (width, 44)):  # jawOpen, mouthSmileLeft
             assert torch.corrcoef(torch.stack([measure, blendshapes[:, name]]))[0, 1] > 0.8
+
+
+def test_the_voice_by_egemaps(make_batch):
+    pytest.importorskip("opensmile")
+    model, batch = build(modalities=("audio",), audio_features="egemaps_opensmile"), make_batch()
+    model.prepare([batch])
+    x, mask, times = model.branches["audio"].reader(batch)
+    assert x.shape[2] == 25
+    torch.testing.assert_close(x[mask].mean(dim=0), torch.zeros(25), atol=1e-4, rtol=0)
+    torch.testing.assert_close(times[0, :3], torch.tensor([0.01, 0.02, 0.03]))
+    assert torch.isfinite(model(batch).logits).all()
