@@ -165,10 +165,17 @@ class AttentionConfig:
 
 @dataclass
 class FusionConfig:
-    kind: Literal["late_average", "late_product", "concat", "gated", "cross_attention"] = "concat"
+    kind: Literal[
+        "late_average", "late_product", "concat", "gated", "film", "lmf", "tfn", "cross_attention", "mult", "mbt"
+    ] = "concat"
     hidden: int = 128
     dropout: float = 0.3
     window_s: float = 0.5  # cross_attention: how far apart two steps may be
+    width: int = 32  # lmf, tfn, mult, mbt: to which each modality is brought first
+    rank: int = 4  # lmf
+    layers: int = 2  # mult, mbt
+    heads: int = 4  # mult, mbt
+    num_bottlenecks: int = 4  # mbt: tokens through which voice and face tell each other
     modality_dropout: float = 0.2  # chance that a training clip loses one modality
 
 
@@ -220,11 +227,19 @@ class TrainingConfig:
     label_smoothing: float = 0.05
     class_weights: Literal["balanced", "none"] = "balanced"
     unimodal_loss: float = 0.3  # weight of each modality's own loss in a fused model
+    # Keeps the faster of voice and face from leaving the other untrained (`avser.training.balance`).
+    balance: Literal["none", "ogm_ge", "gradient_blending", "mmpareto"] = "none"
+    balance_alpha: float = 0.3  # ogm_ge: how much the one ahead is held back
+    balance_epochs: int = 5  # gradient_blending: between two estimates of the weights, in place of unimodal_loss
+    balance_gamma: float = 1.5  # mmpareto: how much longer the branches' gradients become
     attention_entropy: float = 0.0  # weight of the attention's normalised entropy; > 0 asks for few regions
     patience: int = 10  # epochs without a better validation UAR before stopping
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     workers: int = 0  # processes that load data
     keep_in_memory: bool = True
+    accumulate: int = 1  # parts in which a batch goes through the model one after the other: the same step, less memory
+    compile: bool = False  # torch.compile of the forward pass
+    trackers: list[str] = field(default_factory=lambda: ["tensorboard"])  # of every epoch: tensorboard, wandb, mlflow
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
 

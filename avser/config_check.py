@@ -23,12 +23,15 @@ POSITIVE = """
     model.audio.spectrogram.num_mels model.audio.spectrogram.window_s model.audio.spectrogram.hop_s
     model.audio.spectrogram.max_hz model.audio.backbone.max_stride model.video.backbone.max_stride
     model.audio.dim model.video.dim model.video.grid model.attention.hidden model.fusion.hidden model.fusion.window_s
-    training.epochs training.batch_size training.learning_rate training.clip_norm training.patience roi.kappa
+    model.fusion.width model.fusion.rank model.fusion.layers model.fusion.heads model.fusion.num_bottlenecks
+    training.epochs training.batch_size training.learning_rate training.clip_norm training.patience training.accumulate
+    training.balance_epochs training.balance_gamma roi.kappa
 """.split()
 NOT_NEGATIVE = """
     media.faces.margin media.faces.smooth_s media.faces.detect_px model.attention.temperature training.weight_decay
     training.backbone_rate training.augment.mixup roi.smooth_s roi.merge_gap_s roi.min_duration_s
-    training.unimodal_loss training.workers training.focal_gamma data.fold model.video.num_features
+    training.unimodal_loss training.balance_alpha training.workers training.focal_gamma data.fold
+    model.video.num_features
 """.split()
 RANGES: list[tuple[list[str], str, Callable[[float], bool]]] = [
     (SHARES, "between 0 and 1", lambda x: 0 <= x <= 1),

@@ -49,7 +49,10 @@ ONLY_IN = {
         *("avser/media/", "preprocessing/encoding.py"),
         *("tools/benchmark_media.py", "tools/measure_duplicates.py"),
     ),
-    "cv2": ("avser/media/", "preprocessing/encoding.py", "preprocessing/synthetic/", "tools/benchmark_media.py"),
+    "cv2": (
+        *("avser/media/", "preprocessing/encoding.py", "preprocessing/synthetic/"),
+        *("tools/benchmark_media.py", "tools/benchmark_train.py"),
+    ),
     "mediapipe": ("avser/media/", "tools/benchmark_media.py"),
     "omegaconf": ("avser/config.py",),
 }

@@ -20,17 +20,16 @@ import torch
 from torch import Tensor
 
 from avser.cli import print_table
-from avser.config import load_config
 from avser.data.dataset import Example, collate
 from avser.features.spectral import LogMel
 from avser.media.audio import read_audio
-from avser.models.build import build_model
 from avser.roi.report.tables import Cell, ReportTable
 from avser.structures import Clip
 from preprocessing.synthetic.corpus import Settings, write_corpus
 from tools.benchmark_features import bench_descriptors
 from tools.benchmark_media import bench_caching, bench_loading
 from tools.benchmark_roi import bench_nulls, bench_saliences
+from tools.benchmark_train import bench_training
 
 NUM_CLIPS = 12
 LIBROSA_STFT: dict[str, Any] = {"n_fft": 512, "win_length": 400, "hop_length": 160}
@@ -101,29 +100,10 @@ def bench_features(files: list[Path], _: Path) -> ReportTable:
     return _compare("Log-mel with differences", len(voices), ways)
 
 
-def bench_train(_: list[Path], __: Path) -> ReportTable:
-    """One training step of the demo's models on clips in memory, forward alone as the baseline."""
-    rng = np.random.default_rng(0)
-    voices = [rng.normal(0, 0.1, 40000).astype(np.float32) for _ in range(16)]
-    batch = collate([Example(str(i), Clip(str(i), 2.5, voice), None) for i, voice in enumerate(voices)])
-    config = load_config(["demo", "model.modalities=[audio]"])
-    model = build_model(config.model, list("abcdef"), sample_rate_hz=16000).train()
-    labels = torch.zeros(16, dtype=torch.long)
-
-    def forward() -> None:
-        with torch.no_grad():
-            model(batch)
-
-    def step() -> None:
-        torch.nn.functional.cross_entropy(model(batch).logits, labels).backward()
-
-    return _compare("The demo's voice model, 2.5 s clips", 16, {"forward": forward, "forward and backward": step})
-
-
 BENCHMARKS: dict[str, list[Callable[[list[Path], Path], ReportTable]]] = {
     "features": [bench_log_mel, bench_features, bench_descriptors],
     "media": [bench_caching, bench_loading],
-    "train": [bench_train],
+    "train": [bench_training],
     "roi": [bench_saliences, bench_nulls],
 }
 

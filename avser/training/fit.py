@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 
 import torch
@@ -17,11 +17,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as ProgressBar
 from torch import nn
 
-from avser.config import Config, TrainingConfig
+from avser.config import Config, TrainingConfig, config_differences
 from avser.data.splits import Split
 from avser.errors import ConfigError
 from avser.models.system import System
 from avser.structures import Batch
+from avser.training.balance import BALANCES, check_balance
 from avser.training.checkpoint import (
     MODEL_FILE,
     STATE_FILE,
@@ -35,12 +36,34 @@ from avser.training.checkpoint import (
 from avser.training.loop import evaluate, note_validation, train_epoch
 from avser.training.losses import TrainingLoss, balanced_class_weights
 from avser.training.run_data import RunData
+from avser.training.shares import draw_apart, share_state
+from avser.training.trackers import start_trackers
 
 CONSOLE = Console(stderr=True)
 
 
-def fit(model: System, data: RunData, config: Config, folder: Path, accelerator: Accelerator) -> Progress:
-    """Train every stage of a system; the best model and the last state are on disk at every moment."""
+# Settings that came after the first states were written; at their defaults, those are states of the same run.
+ADDED_SETTINGS = (
+    *("training.accumulate", "training.compile"),
+    *("training.balance", "training.balance_alpha", "training.balance_epochs", "training.balance_gamma"),
+    *(f"model.fusion.{name}" for name in ("width", "rank", "layers", "heads", "num_bottlenecks")),
+)
+
+
+def fit(
+    model: System,
+    data: RunData,
+    config: Config,
+    folder: Path,
+    accelerator: Accelerator,
+    *,
+    on_epoch: Callable[[], None] = lambda: None,
+) -> Progress:
+    """Train every stage of a system; the best model and the last state are on disk at every moment.
+
+    Args:
+        on_epoch: called in the main process when an epoch and its state are saved.
+    """
     check_loss(model, config.training)
     key, resumed = state_key(config, data.split), (folder / STATE_FILE).is_file()
     model.to(accelerator.device)
@@ -49,19 +72,23 @@ def fit(model: System, data: RunData, config: Config, folder: Path, accelerator:
     else:
         with torch.no_grad():
             model.eval().prepare(_on_device(data.batches("train", config.training), accelerator))
+        share_state(model, accelerator)
         progress = Progress(notes=model.notes)
     data.notes += progress.notes
     for note in progress.notes:
         CONSOLE.print(note, style="dim", markup=False)
-    prepared = accelerator.prepare(model)
-    accelerator.init_trackers("log")
+    # "Evaluation" leaves out DistributedDataParallel alone, see `avser.training.shares`.
+    prepared = accelerator.prepare_model(model, evaluation_mode=True)
+    if config.training.compile:
+        model.compile()  # in place: the names of its weights stay
+    start_trackers(accelerator, config, folder)
     while True:
         model.enter_stage(progress.stage)
         model.zero_grad(set_to_none=True)  # gradients of parts that are frozen now would count when norms are clipped
         optimizer = accelerator.prepare(build_optimizer(model, config.training))
         if resumed:
             progress, resumed = load_state(folder / STATE_FILE, model, optimizer, key), False
-        _fit_stage(prepared, model, data, config, folder, accelerator, optimizer, progress)
+        _fit_stage(prepared, model, data, config, folder, accelerator, optimizer, progress, on_epoch)
         if progress.stage + 1 >= model.num_stages:
             break
         load_weights(folder / MODEL_FILE, model)
@@ -69,8 +96,11 @@ def fit(model: System, data: RunData, config: Config, folder: Path, accelerator:
     if model.num_stages > 1:
         load_weights(folder / MODEL_FILE, model)
         model.enter_stage(model.num_stages)
-        save_model(folder / MODEL_FILE, model, config, data.emotions)
-    accelerator.end_training()
+        accelerator.wait_for_everyone()  # all have read what is now replaced
+        if accelerator.is_main_process:
+            save_model(folder / MODEL_FILE, model, config, data.emotions)
+    for tracker in accelerator.trackers:  # not `end_training`: the processes have the test before them, and other runs
+        tracker.finish()
     return progress
 
 
@@ -83,37 +113,49 @@ def _fit_stage(
     accelerator: Accelerator,
     optimizer: torch.optim.Optimizer,
     progress: Progress,
+    on_epoch: Callable[[], None],
 ) -> None:
     """Train until the validation UAR stops rising; `model` is `prepared` without accelerate's wrapping."""
     training, train_labels = config.training, data.labels("train")
     criterion = build_criterion(training, train_labels, len(data.emotions)).to(accelerator.device)
+    balance = BALANCES[training.balance](model, criterion, training, accelerator, seed=config.seed)
     clips = model.stage_clips(train_labels, progress.stage, config.seed)
     steps_per_epoch = len(data.batches("train", training, shuffle_seed=0, clips=clips))
     stages = f" stage {progress.stage + 1}/{model.num_stages}" if model.num_stages > 1 else ""
-    with _progress_bar(training.epochs, steps_per_epoch, progress, config.name + stages) as show:
+    with progress_bar(training.epochs, steps_per_epoch, progress, config.name + stages) as show:
         while progress.epoch < training.epochs and progress.epochs_without_gain < training.patience:
             epoch_seed = 1_000_003 * config.seed + 1009 * progress.stage + progress.epoch
             model.begin_epoch(progress.epoch, training.epochs)
+            balance.begin_epoch(progress.history[len(progress.history) - progress.epoch :])
+            draw_apart(accelerator, epoch_seed)
             loss = train_epoch(
                 prepared,
                 data.batches("train", training, shuffle_seed=epoch_seed, clips=clips),
                 optimizer,
-                partial(model.training_loss, criterion=criterion),
+                balance.loss,
                 accelerator,
                 training,
                 progress,
                 num_classes=len(data.emotions),
                 steps_per_epoch=steps_per_epoch,
                 seed=epoch_seed,
+                weight_of=criterion.weight_of,
+                on_gradients=balance.adjust_gradients,
                 on_step=lambda: show(progress),
             )
             with torch.no_grad():
                 model.eval().fit_readout(_on_device(data.batches("train", training, clips=clips), accelerator))
+            share_state(model, accelerator)
             validation = evaluate(prepared, data.batches("val", training), accelerator)
             may_be_best = progress.epoch >= model.warm_up_epochs
-            if note_validation(progress, loss, validation, may_be_best=may_be_best):
-                save_model(folder / MODEL_FILE, model, config, data.emotions)
-            save_state(folder / STATE_FILE, model, optimizer, progress, state_key(config, data.split))
+            is_best = note_validation(progress, loss, validation, may_be_best=may_be_best)
+            progress.history[-1] |= balance.end_epoch(prepared, data.batches("val", training))
+            if accelerator.is_main_process:
+                if is_best:
+                    save_model(folder / MODEL_FILE, model, config, data.emotions)
+                save_state(folder / STATE_FILE, model, optimizer, progress, state_key(config, data.split))
+                on_epoch()
+            accelerator.wait_for_everyone()
             accelerator.log(progress.history[-1], step=len(progress.history))
             show(progress)
             if not CONSOLE.is_terminal:  # a log file shows no bar
@@ -124,9 +166,10 @@ def check_loss(model: System, training: TrainingConfig) -> None:
     """Refuse what a system's own training would pass over in silence.
 
     Raises:
-        ConfigError: a term of the verdict's loss is asked for that the system does not use, or all epochs are spent on
-            warming up.
+        ConfigError: a term of the verdict's loss is asked for that the system does not use, or a balance of modalities
+            that it does not have, or all epochs are spent on warming up.
     """
+    check_balance(model, training)
     name = type(model).__name__
     if model.has_own_loss and training.attention_entropy > 0:
         raise ConfigError(f"training.attention_entropy: {name} trains on a loss of its own without it; set it to 0")
@@ -193,11 +236,15 @@ def build_optimizer(model: nn.Module, training: TrainingConfig) -> torch.optim.O
 def state_key(config: Config, split: Split) -> str:
     """What a saved state belongs to: everything in the configuration that the weights depend on, and the split."""
     relevant = {k: v for k, v in asdict(config).items() if k not in ("name", "runs", "roi")}
+    del relevant["training"]["trackers"]
+    for key in set(ADDED_SETTINGS) - config_differences(config, Config()).keys():
+        group, _, name = key.rpartition(".")
+        del reduce(dict.__getitem__, group.split("."), relevant)[name]
     return hashlib.sha256(json.dumps([relevant, split.fingerprint()], sort_keys=True).encode()).hexdigest()[:16]
 
 
 @contextmanager
-def _progress_bar(
+def progress_bar(
     epochs: int, steps_per_epoch: int, progress: Progress, name: str
 ) -> Iterator[Callable[[Progress], None]]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

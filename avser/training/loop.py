@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import nn
 
 from avser.config import TrainingConfig
@@ -17,6 +18,7 @@ from avser.errors import TrainingError
 from avser.evaluation.metrics import unweighted_average_recall
 from avser.structures import Batch, Output
 from avser.training.checkpoint import Progress
+from avser.training.shares import own_batches, own_parts, sum_gradients
 
 
 @dataclass
@@ -65,9 +67,18 @@ def train_epoch(
     num_classes: int,
     steps_per_epoch: int,
     seed: int,
+    weight_of: Callable[[Batch], float] = len,
+    on_gradients: Callable[[int], None] = lambda step: None,
     on_step: Callable[[], None] = lambda: None,
 ) -> float:
-    """One pass over the training clips; returns the mean loss. `progress.step` counts on."""
+    """One pass over the training clips; returns the mean loss. `progress.step` counts on.
+
+    Each process is given the whole batches and trains on its part of each (`avser.training.shares`).
+
+    Args:
+        weight_of: what the clips of a batch count together in the mean that `loss_of` takes.
+        on_gradients: may change the gradients of a step, whose number it is given, before they are clipped.
+    """
     model.train()
     generator = torch.Generator(accelerator.device).manual_seed(seed)
     base_rates = [group["base_rate"] for group in optimizer.param_groups]
@@ -77,17 +88,22 @@ def train_epoch(
         factor = learning_rate_factor(progress.step, steps_per_epoch, training)
         for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
             group["lr"] = factor * rate
-        with accelerator.autocast():
-            loss = loss_of(model(batch), batch)
-        if not torch.isfinite(loss):
-            raise TrainingError(
-                f"the loss became {loss.item()} at step {progress.step} (clips {', '.join(batch.clip_ids[:4])} ...); "
-                "lower training.learning_rate or check these clips"
-            )
         optimizer.zero_grad()
-        accelerator.backward(loss)
+        loss = torch.zeros((), device=accelerator.device)
+        for part, share in own_parts(batch, accelerator, training.accumulate, weight_of):
+            with accelerator.autocast():
+                part_loss = share * loss_of(model(part), part)
+            if not torch.isfinite(part_loss):
+                raise TrainingError(
+                    f"the loss became {part_loss.item()} at step {progress.step} (clips "
+                    f"{', '.join(part.clip_ids[:4])} ...); lower training.learning_rate or check these clips"
+                )
+            accelerator.backward(part_loss)
+            loss += part_loss.detach()
+        loss = sum_gradients(model, loss, accelerator)
         # Not accelerator.clip_grad_norm_: in fp16 that also unscales for the optimizers of earlier stages.
         accelerator.unscale_gradients(optimizer)
+        on_gradients(progress.step)
         nn.utils.clip_grad_norm_(model.parameters(), training.clip_norm)
         optimizer.step()
         progress.step += 1
@@ -98,13 +114,17 @@ def train_epoch(
 
 @torch.no_grad()
 def evaluate(model: nn.Module, batches: Iterable[Batch], accelerator: Accelerator) -> Predictions:
-    """The model's answers to every clip."""
+    """The model's answers to every clip, once each; of several processes each answers its share of the batches."""
     model.eval()
-    answers: list[tuple[str, int, list[float]]] = []
-    for batch in batches:
+    found: list[tuple[int, list[tuple[str, int, list[float]]]]] = []
+    for number, batch in own_batches(batches, accelerator):
         output = model(batch.to(accelerator.device))
         labels = batch.labels.tolist() if batch.labels is not None else [-1] * len(batch)
-        answers.extend(zip(batch.clip_ids, labels, output.logits.float().cpu().tolist(), strict=True))
+        answered = zip(batch.clip_ids, labels, output.logits.float().cpu().tolist(), strict=True)
+        found.append((number, list(answered)))
+    if accelerator.num_processes > 1:
+        found = sorted(gather_object(found))
+    answers = [answer for _, batch_answers in found for answer in batch_answers]
     return Predictions(
         [clip_id for clip_id, _, _ in answers],
         np.array([label for _, label, _ in answers]),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import csv
 import json
 import random
 import shutil
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,9 @@ from avser.training.checkpoint import (
 )
 from avser.training.fit import CONSOLE, fit, state_key
 from avser.training.loop import Predictions, evaluate
+from avser.training.record import Stopwatch, read_record
 from avser.training.run_data import RunData, load_data
+from avser.training.trackers import check_trackers
 
 
 def train(config: Config, *, resume: bool = False, overwrite: bool = False) -> Path:
@@ -41,8 +45,12 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False) -> P
         resume: go on from `last/` of an interrupted run.
         overwrite: remove an earlier run of that name first.
 
+    On several processes (`accelerate launch`, `torchrun`) each trains on its part of every batch, and the main one
+    alone writes.
+
     Returns:
-        the run folder: config.yaml, model.safetensors, metrics.json, predictions.csv, split.json, last/, log/.
+        the run folder: config.yaml, model.safetensors, metrics.json, predictions.csv, split.json, record.json, last/,
+        log/.
 
     Raises:
         AvserError: of the kind that says what is wrong with configuration, manifest, cache, split or checkpoint.
@@ -50,43 +58,49 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False) -> P
     folder = Path(config.runs) / config.name
     _check_free(folder, resume=resume, overwrite=overwrite)
     seed_everything(config.seed)
-    accelerator = build_accelerator(config, folder)
+    accelerator = build_accelerator(config)
+    resumed = not overwrite and (folder / STATE_FILE).is_file()
+    watch = Stopwatch(accelerator.device, accelerator.num_processes, read_record(folder) if resumed else None)
     data = load_data(config)
     model = build_model(config.model, data.emotions, sample_rate_hz=config.media.sample_rate_hz)
     for note in data.notes:
         CONSOLE.print(note, style="dim", markup=False)
     # Only now, when nothing in configuration or data stands against it, does the run touch its folder.
-    if overwrite and folder.exists():
-        shutil.rmtree(folder)
-    elif (folder / STATE_FILE).is_file():
+    if resumed:
         check_state(folder / STATE_FILE, state_key(config, data.split))
-    write_text(folder / "config.yaml", config_to_yaml(config))
-    write_json(folder / "split.json", data.split.to_json())
+    accelerator.wait_for_everyone()  # all have seen the folder as it was
+    if accelerator.is_main_process:
+        if overwrite and folder.exists():
+            shutil.rmtree(folder)
+        write_text(folder / "config.yaml", config_to_yaml(config))
+        write_json(folder / "split.json", data.split.to_json())
+    accelerator.wait_for_everyone()
 
-    fit(model, data, config, folder, accelerator)
+    fit(model, data, config, folder, accelerator, on_epoch=partial(watch.note_epoch, folder))
     best, _, _ = load_trained(folder / MODEL_FILE)
     best.to(accelerator.device)
     predictions = {part: evaluate(best, data.batches(part, config.training), accelerator) for part in ("val", "test")}
-    write_results(folder, config, data, predictions)
+    if accelerator.is_main_process:
+        watch.write(folder)
+        write_results(folder, config, data, predictions)
+    accelerator.wait_for_everyone()
     return folder
 
 
-def build_accelerator(config: Config, folder: Path) -> Accelerator:
-    """Device, precision and log of a run.
+def build_accelerator(config: Config) -> Accelerator:
+    """Device, precision and processes of a run: a GPU where there is one, and several where it was launched so.
 
     Raises:
-        ConfigError: started on several processes, which would train on the same clips each.
+        ConfigError: a tracker is asked for that is not there.
     """
+    check_trackers(config.training.trackers)
     # Accelerate keeps one state a process and refuses another precision; runs of one ablation may differ in it.
     AcceleratorState._reset_state()
-    accelerator = Accelerator(
-        mixed_precision=config.training.mixed_precision, log_with="tensorboard", project_dir=folder
-    )
+    accelerator = Accelerator(mixed_precision=config.training.mixed_precision)
+    if not accelerator.is_main_process:
+        CONSOLE.quiet = True
     if accelerator.num_processes > 1:
-        raise ConfigError(
-            f"training on {accelerator.num_processes} processes is not supported yet: start it without `accelerate "
-            "launch`; one process uses one GPU"
-        )
+        atexit.register(accelerator.state.destroy_process_group)
     return accelerator
 
 
@@ -109,6 +123,21 @@ def write_results(folder: Path, config: Config, data: RunData, predictions: dict
 def evaluate_run(folder: Path, part: str) -> dict[str, Any]:
     """Score a finished run's model on train, val or test again, from its cache; same layout as metrics.json.
 
+    Raises:
+        AvserError: as `answer_part`.
+    """
+    config, data, found = answer_part(folder, part)
+    return describe_part(config, data, part, found)
+
+
+def describe_part(config: Config, data: RunData, part: str, found: Predictions) -> dict[str, Any]:
+    """Scores of answers to one part, in the layout of metrics.json."""
+    return _describe(config, data, {part: score_part(found, data)})
+
+
+def answer_part(folder: Path, part: str) -> tuple[Config, RunData, Predictions]:
+    """What a finished run's model answers to train, val or test, from its cache; with its configuration and data.
+
     Training clips with tied votes have no emotion to be scored by and are left out, like those of val and test.
 
     Raises:
@@ -127,8 +156,7 @@ def evaluate_run(folder: Path, part: str) -> dict[str, Any]:
     accelerator = Accelerator()
     scored = [clip for clip, label in enumerate(data.labels(part)) if label >= 0]
     batches = data.batches(part, config.training, clips=scored)
-    found = evaluate(model.to(accelerator.device), batches, accelerator)
-    return _describe(config, data, {part: score_part(found, data)})
+    return config, data, evaluate(model.to(accelerator.device), batches, accelerator)
 
 
 def score_part(found: Predictions, data: RunData) -> Scores:

@@ -203,5 +203,19 @@ def test_soft_labels_train_and_tied_clips_are_not_scored(annotated):
     }
     assert shares == {0.0, 0.25, 0.5, 0.75}
     assert next(iter(data.batches("test", annotated.training))).targets is None
-    metrics = json.loads((train(annotated) / "metrics.json").read_text())
+    folder = train(annotated)
+    metrics = json.loads((folder / "metrics.json").read_text())
     assert "labels: perceived_video, the shares of the votes" in metrics["notes"]
+    known = [clip_id for clip_id in data.split.train if clip_id not in tied]
+    assert 0 < len(known) < len(data.split.train)
+    assert evaluate_run(folder, "train")["train"]["num_clips"] == len(known)
+
+
+def test_balanced_sampling_draws_clips_that_have_soft_labels_alone(annotated):
+    annotated.data.target, annotated.data.soft_labels = "perceived_video", True
+    annotated.model.modalities, annotated.training.sampling = ["audio"], "balanced"
+    data = load_data(annotated)
+    epochs = [data.batches("train", annotated.training, shuffle_seed=seed) for seed in (0, 1)]
+    drawn = [[clip_id for batch in epoch for clip_id in batch.clip_ids] for epoch in epochs]
+    assert set(drawn[0]) == set(drawn[1]) == set(data.split.train)
+    assert len(drawn[0]) == len(drawn[1])
