@@ -84,12 +84,20 @@ def explain(
             _add_modality(view, source, clip, modality, salience, also)
             if source is not main and main.can_read(clip, modality):
                 own = find_saliences(main, [clip], modality, [main.emotions.index(verdict.emotion)], salience)[0]
-                view.by_model.setdefault("of both, fused", {})[modality] = own
+                view.by_model.setdefault(name_model(main), {})[modality] = own
+    view.salience_model = "; ".join(dict.fromkeys(name_model(by_part.get(m, main)) for m in view.salience))
     if view.evidence:
         view.evidence[FUSED] = fuse_evidence(view.evidence, view.salience)
     _add_decisions(view, by_part, clip)
     _add_comparison(view)
     return view
+
+
+def name_model(model: TrainedModel) -> str:
+    """Whose curves they are, in words: "voice model demo/audio, seed 0"."""
+    reads = model.modalities[0] if len(model.modalities) == 1 else FUSED
+    words = {AUDIO: "voice model", VIDEO: "face model", FUSED: "model of both"}
+    return f"{words[reads]} {model.config.name}, seed {model.config.seed}"
 
 
 def _add_media(view: ClipView, clip: Clip) -> None:
@@ -186,6 +194,6 @@ def _add_comparison(view: ClipView) -> None:
         view.alignment = measure_pair(pair)
         view.chance, view.p_values = clip_chance(pair)
         if all(modality in view.evidence for modality in MODALITIES):
-            view.episodes = find_disagreement(view.evidence[AUDIO], view.evidence[VIDEO]).episodes
+            view.disagreement = find_disagreement(view.evidence[AUDIO], view.evidence[VIDEO])
     except AvserError as error:
         view.warnings.append(f"voice and face cannot be compared: {error}")

@@ -1,10 +1,13 @@
-"""Are a run's saliences more faithful than loudness and chance? On its own test clips, against all controls:
+"""Are the saliences of runs more faithful than loudness and chance? On their own test clips, against all controls:
 
-    python -m tools.measure_faithfulness RUN --modality audio --sources attention,att_value,occlusion --out DIR
+    python -m tools.measure_faithfulness RUN [RUN ...] --modality audio --sources attention,att_value --out DIR
 
-Clips are spread over speakers and emotions. Runs that were trained alike with other seeds (--seeds) say whether the
-saliences agree between trainings; one that was trained on permuted labels (--permuted) is one more control. Writes
-DIR/faithfulness.{json,md} and prints the verdicts and tables. Exit code: 1 if something failed, 2 for wrong usage.
+Several runs are folds of one system (fold*-seed0): each clip is asked of the run that did not train on it, and the
+speakers of all folds count together. Runs with the same test clips are seeds of one fold: their clips have the mean
+over them, and it is said whether the saliences agree between trainings. Runs trained on permuted labels (--permuted,
+one a fold) are one more control. Clips are spread over speakers and emotions. Writes DIR/faithfulness.{json,md} and a
+figure for each way to take moments away, and prints the verdicts and tables. Exit code: 1 if something failed, 2 for
+wrong usage.
 """
 
 from __future__ import annotations
@@ -17,10 +20,11 @@ from pathlib import Path
 
 from avser.cli import print_table
 from avser.errors import AvserError, ConfigError
+from avser.experiments.faithfulness_folds import sort_folds
 from avser.experiments.faithfulness_study import study_faithfulness
 from avser.experiments.faithfulness_tables import faithfulness_tables, write_faithfulness
-from avser.experiments.held_out import load_test_clips
-from avser.inference import load_model
+from avser.experiments.held_out import HeldOutClips, load_test_clips
+from avser.inference import TrainedModel, load_model
 from avser.roi.salience.replacement import check_operator
 from avser.structures import MODALITIES
 
@@ -35,19 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         parser.error(str(error))
     try:
-        model, *seeds = [load_model(run, args.device) for run in (args.run, *args.seeds)]
-        permuted = load_model(args.permuted, args.device) if args.permuted else None
-        if args.modality not in model.modalities:
-            raise ConfigError(f"{args.run} reads {' and '.join(model.modalities)}, not {args.modality}")
-        everyone = [model, *seeds, *([permuted] if permuted else [])]
-        clips = load_test_clips({str(i): one for i, one in enumerate(everyone)})
         study = study_faithfulness(
-            model,
-            clips,
+            sort_folds(_load(args.runs, args.device), _load(args.permuted, args.device)),
             args.modality,
             args.sources,
-            seeds=seeds,
-            permuted=permuted,
             operators=args.operators,
             max_clips=args.clips,
             batch_size=args.batch_size,
@@ -65,9 +60,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _load(runs: Sequence[Path], device: str | None) -> list[tuple[TrainedModel, HeldOutClips]]:
+    """Models, each with the test clips of its own split."""
+    models = [load_model(run, device) for run in runs]
+    return [(model, load_test_clips({model.modalities[0]: model})) for model in models]
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="folder of a run")
+    parser.add_argument(
+        "runs", type=Path, nargs="+", metavar="RUN", help="folder; several: folds or seeds of one system"
+    )
     parser.add_argument("--modality", choices=MODALITIES, required=True)
     parser.add_argument(
         "--sources",
@@ -78,8 +81,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--clips", type=_count, default=96, help="at most so many; default: 96")
-    parser.add_argument("--seeds", type=Path, nargs="+", default=[], metavar="RUN", help="the same with other seeds")
-    parser.add_argument("--permuted", type=Path, metavar="RUN", help="the same, trained on permuted labels")
+    parser.add_argument(
+        "--permuted", type=Path, nargs="+", default=[], metavar="RUN", help="the same, trained on permuted labels"
+    )
     parser.add_argument("--operators", type=_names, default=[], metavar="A,B", help="default: the modality's own two")
     parser.add_argument("--draws", type=_count, default=4, help="of the controls that chance decides; default: 4")
     parser.add_argument("--batch-size", type=_count, default=8, help="clips that are held at once; default: 8")

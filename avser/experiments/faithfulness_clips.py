@@ -12,16 +12,25 @@ import torch
 from torch import nn
 
 from avser.data.manifest import ClipRow
+from avser.data.splits import speaker_key
 from avser.roi.intervals import describe_degenerate
 from avser.roi.salience.moments import occupied_cells
 from avser.roi.salience.sources import SalienceFunction
 from avser.roi.trust.controls import control_ranks, curve_ranks
-from avser.roi.trust.faithfulness import CELL_S, FRACTIONS, Faithfulness, concatenate, measure_faithfulness
+from avser.roi.trust.faithfulness import (
+    CELL_S,
+    FRACTIONS,
+    Faithfulness,
+    average,
+    concatenate,
+    measure_faithfulness,
+)
 from avser.roi.trust.sanity_checks import randomised, rank_agreement
 from avser.structures import Batch, Curve
 
 PERMUTED = "permuted labels"
 SHARES = (0.25, 0.5, 1.0)  # of the layers, from the head, that are randomised
+LEAST_MOMENTS = 3  # a clip of fewer leaves a salience nothing to choose among
 
 
 @dataclass
@@ -33,7 +42,8 @@ class Measured:
             another one for each salience: `permuted_name`.
         weight_agreement: salience -> share of layers -> (N, 2) Kendall's tau and Spearman's rho with the same salience
             once they are randomised; NaN where the curve has no shape.
-        seed_agreement: salience -> (N,) Kendall's tau, mean over pairs of models; empty where there is one model.
+        seed_agreement: salience -> (N,) Kendall's tau, mean over pairs of models, NaN for clips of which one model was
+            asked; empty where there is one model throughout.
         degenerate: salience -> why a curve says nothing, or None, for each clip.
     """
 
@@ -63,7 +73,7 @@ def measure_clips(
     fractions: Sequence[float] = FRACTIONS,
     num_draws: int = 4,
     shares: Sequence[float] = SHARES,
-    max_rows: int = 64,
+    max_rows: int | None = None,
     seed: int = 0,
 ) -> Measured:
     """All measurements of all clips; each batch goes through all of them before the next is read.
@@ -78,7 +88,7 @@ def measure_clips(
         controls: keys of `avser.roi.trust.controls.CONTROLS`; all by default.
         num_draws: of the controls that chance decides.
         shares: of the layers to randomise (`avser.roi.trust.sanity_checks.randomised`); none to leave that check out.
-        max_rows: variants of clips that go through the network at once.
+        max_rows: variants that go through at once, see `avser.roi.salience.perturbation.rows_at_once`.
         seed: of draws, of ties, of weights and of what takes the place of moments.
     """
     anew = {share: randomised(network, share=share, seed=seed).eval() for share in shares}
@@ -104,10 +114,10 @@ def measure_clips(
                 scores,
                 _compare_weights(curves, {share: ask(other) for share, other in anew.items()}),
                 _compare_seeds([curves, *(ask(other) for other in seeds)]),
-                {name: [describe_degenerate(curve) for curve in found] for name, found in curves.items()},
+                {name: _degenerate(found, occupied) for name, found in curves.items()},
             )
         )
-    return _merge(parts)
+    return join(parts)
 
 
 def choose_rows(rows: Sequence[ClipRow], num_clips: int, *, seed: int = 0) -> list[ClipRow]:
@@ -119,11 +129,11 @@ def choose_rows(rows: Sequence[ClipRow], num_clips: int, *, seed: int = 0) -> li
     rng = np.random.default_rng(seed)
     left: dict[str, list[ClipRow]] = {}
     for i in rng.permutation(len(rows)):
-        left.setdefault(rows[i].speaker, []).append(rows[i])
+        left.setdefault(speaker_key(rows[i]), []).append(rows[i])
     taken: list[ClipRow] = []
     while len(taken) < num_clips and any(left.values()):
         for speaker in [s for s in left if left[s]][: num_clips - len(taken)]:
-            own = [row.emotion for row in taken if row.speaker == speaker]
+            own = [row.emotion for row in taken if speaker_key(row) == speaker]
             all_taken = [row.emotion for row in taken]
             num_before = {row.emotion: (own.count(row.emotion), all_taken.count(row.emotion)) for row in left[speaker]}
             best = min(left[speaker], key=lambda row: num_before[row.emotion])
@@ -131,6 +141,56 @@ def choose_rows(rows: Sequence[ClipRow], num_clips: int, *, seed: int = 0) -> li
             taken.append(best)
     chosen = {row.clip_id for row in taken}
     return [row for row in rows if row.clip_id in chosen]
+
+
+def average_models(parts: Sequence[Measured]) -> Measured:
+    """The same clips asked of several models: means clip by clip. A curve is degenerate where one model's is.
+
+    The agreement between the models is that of the first part that has any.
+    """
+    first = parts[0]
+    return Measured(
+        first.clip_ids,
+        {
+            operator: {name: average([part.scores[operator][name] for part in parts]) for name in by_name}
+            for operator, by_name in first.scores.items()
+        },
+        {
+            name: {share: _finite_mean([part.weight_agreement[name][share] for part in parts]) for share in by_share}
+            for name, by_share in first.weight_agreement.items()
+        },
+        next((part.seed_agreement for part in parts if part.seed_agreement), {}),
+        {
+            name: [
+                next(filter(None, reasons), None) for reasons in zip(*(p.degenerate[name] for p in parts), strict=True)
+            ]
+            for name in first.degenerate
+        },
+    )
+
+
+def join(parts: Sequence[Measured]) -> Measured:
+    """One after the other, clip by clip; parts without clips are left out."""
+    parts = [part for part in parts if part.clip_ids]
+    if not parts:
+        return Measured([], {}, {}, {}, {})
+    first = parts[0]
+    return Measured(
+        [clip_id for part in parts for clip_id in part.clip_ids],
+        {
+            operator: {name: concatenate([part.scores[operator][name] for part in parts]) for name in by_name}
+            for operator, by_name in first.scores.items()
+        },
+        {
+            name: {share: np.concatenate([part.weight_agreement[name][share] for part in parts]) for share in by_share}
+            for name, by_share in first.weight_agreement.items()
+        },
+        {
+            name: np.concatenate([p.seed_agreement.get(name, np.full(len(p.clip_ids), np.nan)) for p in parts])
+            for name in dict.fromkeys(name for part in parts for name in part.seed_agreement)
+        },
+        {name: [reason for part in parts for reason in part.degenerate[name]] for name in first.degenerate},
+    )
 
 
 def _ask(
@@ -157,35 +217,32 @@ def _compare_weights(
 def _compare_seeds(models: list[dict[str, list[Curve]]]) -> dict[str, np.ndarray]:
     if len(models) < 2:
         return {}
-    found = {}
-    for name in models[0]:
-        taus = np.array(
+    return {
+        name: _finite_mean(
             [
-                [rank_agreement(a, b)[0] for a, b in zip(one[name], other[name], strict=True)]
+                np.array([rank_agreement(a, b)[0] for a, b in zip(one[name], other[name], strict=True)])
                 for one, other in combinations(models, 2)
             ]
         )
-        told = np.isfinite(taus)
-        found[name] = np.where(
-            told.any(axis=0), np.where(told, taus, 0).sum(axis=0) / np.maximum(told.sum(axis=0), 1), np.nan
-        )
-    return found
+        for name in models[0]
+    }
 
 
-def _merge(parts: Sequence[Measured]) -> Measured:
-    if not parts:
-        return Measured([], {}, {}, {}, {})
-    first = parts[0]
-    return Measured(
-        [clip_id for part in parts for clip_id in part.clip_ids],
-        {
-            operator: {name: concatenate([part.scores[operator][name] for part in parts]) for name in by_name}
-            for operator, by_name in first.scores.items()
-        },
-        {
-            name: {share: np.concatenate([part.weight_agreement[name][share] for part in parts]) for share in by_share}
-            for name, by_share in first.weight_agreement.items()
-        },
-        {name: np.concatenate([part.seed_agreement[name] for part in parts]) for name in first.seed_agreement},
-        {name: [reason for part in parts for reason in part.degenerate[name]] for name in first.degenerate},
-    )
+def _degenerate(curves: Sequence[Curve], occupied: np.ndarray) -> list[str | None]:
+    """Why each curve says nothing about when: its own shape, or a clip with hardly a moment to choose from.
+
+    A salience that takes moments away may give a clip of one step a curve with a peak.
+
+    Args:
+        occupied: (B, K) bool, the moments of each clip.
+    """
+    counts = occupied.sum(axis=1).tolist()
+    few = [f"the clip has only {n} moment{'s' * (n != 1)}" if n < LEAST_MOMENTS else None for n in counts]
+    return [describe_degenerate(curve) or reason for curve, reason in zip(curves, few, strict=True)]
+
+
+def _finite_mean(values: Sequence[np.ndarray]) -> np.ndarray:
+    """Mean over several arrays of what is finite in them; NaN where none is."""
+    stack = np.stack(values)
+    told = np.isfinite(stack)
+    return np.where(told.any(axis=0), np.where(told, stack, 0).sum(axis=0) / np.maximum(told.sum(axis=0), 1), np.nan)

@@ -21,6 +21,19 @@ MOST_RHO = 0.5  # agreement with randomised weights above which a salience is sa
 
 
 @dataclass
+class Course:
+    """The answer's probability while the top moments go and come: L shares of the clip, 0 to 1.
+
+    Attributes:
+        without, alone: probability without that share of the moments, and with nothing else.
+    """
+
+    shares: list[float]
+    without: list[float]
+    alone: list[float]
+
+
+@dataclass
 class Score:
     """One salience or control under one operator: means over speakers of the means of their clips.
 
@@ -28,6 +41,7 @@ class Score:
         name: of the salience or control.
         measures: a key of `BETTER` -> interval over speakers.
         by_fraction: share of the clip -> comprehensiveness and sufficiency.
+        course: the probability while moments go and come, means over speakers.
     """
 
     name: str
@@ -35,6 +49,7 @@ class Score:
     operator: str
     measures: dict[str, Interval]
     by_fraction: dict[float, tuple[float, float]]
+    course: Course
 
 
 @dataclass
@@ -62,12 +77,14 @@ class Verdict:
     """Whether a salience may be read as naming causes.
 
     Attributes:
+        is_degenerate: its curve says nothing about when in any clip, so there is nothing to be believed.
         beats_controls: it is more comprehensive than every control under every operator, each p <= 0.05 after Holm.
         not_beaten: controls for which that does not hold.
         can_tell: there are speakers enough for any difference, however large, to be significant.
     """
 
     source: str
+    is_degenerate: bool
     beats_controls: bool
     not_beaten: list[str]
     can_tell: bool
@@ -90,7 +107,12 @@ class WeightCheck:
 
 @dataclass
 class SeedCheck:
-    """Kendall's tau between models that differ in the seed of their training, mean over pairs, clips and speakers."""
+    """Kendall's tau between models that differ in the seed of their training, mean over pairs, clips and speakers.
+
+    Attributes:
+        num_models: of one fold, the fold with most.
+        num_clips: those of which several models were asked, and whose curves have a shape.
+    """
 
     source: str
     tau: Interval
@@ -103,13 +125,13 @@ class FaithfulnessStudy:
     """What was found in a set of clips.
 
     Attributes:
-        model: where it comes from.
+        runs: whose salience it is: one or several, e.g. folds and seeds of one system.
         verdicts: salience -> verdict.
         degenerate: salience -> clips whose curve says nothing about when, and why; they count as all others do.
         left_out: clip -> why.
     """
 
-    model: str
+    runs: list[str]
     modality: str
     num_clips: int
     num_speakers: int
@@ -124,6 +146,10 @@ class FaithfulnessStudy:
     left_out: dict[str, str] = field(default_factory=dict)
 
     @property
+    def whose(self) -> str:
+        return "this model" if len(self.runs) < 2 else f"these {len(self.runs)} models"
+
+    @property
     def operators(self) -> list[str]:
         return list(dict.fromkeys(score.operator for score in self.scores))
 
@@ -135,7 +161,7 @@ class FaithfulnessStudy:
         """What was found, for a person who reads nothing else: verdicts first."""
         found = [_verdict_sentence(self, verdict) for verdict in self.verdicts.values()]
         for source, clips in self.degenerate.items():
-            if clips:
+            if clips and not self.verdicts[source].is_degenerate:
                 found.append(
                     f"The {source_words(source)} is degenerate in {len(clips)} of {self.num_clips} clips, e.g. "
                     f"{next(iter(clips))}: {next(iter(clips.values()))}."
@@ -160,19 +186,27 @@ def control_words(control: str, modality: str) -> str:
 
 def _verdict_sentence(study: FaithfulnessStudy, verdict: Verdict) -> str:
     words, who = source_words(verdict.source), f"{study.num_clips} clips of {study.num_speakers} speakers"
+    if verdict.is_degenerate:
+        reason = next(iter(study.degenerate[verdict.source].values()))
+        return (
+            f"The {words} of {study.whose} says nothing about when, in any of {who}, e.g. because {reason}: there are "
+            "no moments to tell apart, and nothing below is to be read as if there were."
+        )
     if not verdict.can_tell:
         return (
-            f"{who}: too few speakers to tell whether the {words} of this model is more faithful than its controls; "
+            f"{who}: too few speakers to tell whether the {words} of {study.whose} is more faithful than its controls; "
             "until that is known do not read its regions as causes."
         )
     if not verdict.beats_controls:
         against = _list([control_words(name, study.modality) for name in verdict.not_beaten], "or")
         return (
-            f"The {words} of this model is not more faithful than {against}: do not read its regions as causes ({who})."
+            f"The {words} of {study.whose} is not more faithful than {against}: do not read its regions as causes "
+            f"({who})."
         )
-    beaten = dict.fromkeys(c.control for c in study.contrasts if c.source == verdict.source)
+    controls = dict.fromkeys(c.control for c in study.contrasts if c.source == verdict.source)
+    beaten = _list([control_words(name, study.modality) for name in controls])
     return (
-        f"The {words} of this model is more faithful than {_list([control_words(n, study.modality) for n in beaten])}: "
+        f"The {words} of {study.whose} is more faithful than {beaten}: "
         f"without its top moments the answer loses more, whether these are replaced by {_list(study.operators, 'or')} "
         f"({who})."
     )
@@ -192,7 +226,7 @@ def _weight_sentence(check: WeightCheck) -> str:
 
 def _seed_sentence(check: SeedCheck) -> str:
     words = source_words(check.source)
-    told = f"Kendall's tau {check.tau:.2f} between {check.num_models} models"
+    told = f"Kendall's tau {check.tau:.2f} between {check.num_models} models of one fold, {check.num_clips} clips"
     if not check.tau.value >= LEAST_TAU:
         return f"Models that differ in their seed alone do not agree on the {words} ({told}): do not interpret it."
     return f"Models that differ in their seed alone agree on the {words} ({told})."

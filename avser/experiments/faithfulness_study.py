@@ -7,48 +7,54 @@ nothing (arXiv:2304.13836).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from avser.data.dataset import Example, collate, parts_of
+from avser.data.splits import speaker_key
 from avser.errors import AvserError, ConfigError
 from avser.evaluation.multiple_tests import holm, sign_flip
 from avser.evaluation.statistics import Interval, clustered_interval, paired_difference
-from avser.experiments.faithfulness_clips import PERMUTED, Measured, choose_rows, measure_clips, permuted_name
+from avser.experiments.faithfulness_clips import (
+    PERMUTED,
+    Measured,
+    average_models,
+    choose_rows,
+    join,
+    measure_clips,
+    permuted_name,
+)
+from avser.experiments.faithfulness_folds import FoldRuns
 from avser.experiments.faithfulness_results import (
     BETTER,
     LEVEL,
     MAIN,
     Contrast,
+    Course,
     FaithfulnessStudy,
     Score,
     SeedCheck,
     Verdict,
     WeightCheck,
 )
+from avser.experiments.held_out import HeldOutClips
 from avser.inference import TrainedModel
 from avser.roi.salience.replacement import DEFAULT_OPERATORS
 from avser.roi.salience.sources import SOURCES, find_salience
 from avser.roi.trust.faithfulness import CELL_S, FRACTIONS, Faithfulness
 from avser.structures import Batch
 
-if TYPE_CHECKING:  # it draws figures, which a study does not need
-    from avser.experiments.held_out import HeldOutClips
-
 
 def study_faithfulness(
-    model: TrainedModel,
-    clips: HeldOutClips,
+    folds: Sequence[FoldRuns],
     modality: str,
     sources: Sequence[str] = ("attention",),
     *,
-    seeds: Sequence[TrainedModel] = (),
-    permuted: TrainedModel | None = None,
     operators: Sequence[str] = (),
     options: Mapping[str, Mapping[str, Any]] | None = None,
     batch_size: int = 8,
@@ -57,60 +63,50 @@ def study_faithfulness(
     seed: int = 0,
     **measuring: Any,
 ) -> FaithfulnessStudy:
-    """Measure saliences of a model against their controls: clip, then mean of the speaker, then sign flips.
+    """Measure saliences of models against their controls: clip, then mean of the speaker, then sign flips.
 
     What is followed is the probability of the model's own answer, right or wrong. A clip costs some 500 answers with
-    one salience and 32 for each further one, and every salience is computed again for each share of randomised layers
-    and each further model.
+    one salience and 32 for each further one, and every salience is computed again for each share of randomised layers.
+    Clips of all folds count together; where a fold has several seeds, its clips have the mean over them.
 
     Args:
-        clips: that the model has not seen, see `avser.experiments.region_report.load_test_clips`; one batch of them is
-            held at a time.
+        folds: models with the clips that they have not seen (`avser.experiments.faithfulness_folds.sort_folds`); one
+            batch of clips is held at a time.
         sources: keys of `avser.roi.salience.sources.SOURCES`. Note that "occlusion" and "rise" look for
             what the first operator takes away, so that only the other one tests them from outside.
-        seeds: models trained alike with other seeds, for the agreement of their curves.
-        permuted: a model trained alike, but on labels that were permuted; its curves are one more control.
         operators: two at least; the modality's own pair by default.
         options: salience -> its keyword arguments.
-        max_clips: no more are measured, spread over speakers and emotions (`choose_rows`).
+        max_clips: no more are measured, of all folds, spread over speakers and emotions (`choose_rows`).
         seed: of the choice of clips, and as in `measure_clips`.
         measuring: as in `measure_clips`.
 
     Raises:
-        ConfigError: an unknown salience, fewer than two operators, or models that do not answer the same question.
-        AvserError: no clip has the modality, or the model cannot be asked for a salience.
+        ConfigError: no fold, an unknown salience, fewer than two operators, or models that do not hear or see.
+        AvserError: no clip has the modality, or a model cannot be asked for a salience.
     """
     operators = list(dict.fromkeys(operators or DEFAULT_OPERATORS[modality]))
-    if len(operators) < 2:
-        raise ConfigError(f"operators {operators}: give two at least, for a single one can fake an effect by itself")
-    if unknown := [source for source in sources if source not in SOURCES]:
-        raise ConfigError(f"salience {unknown[0]!r}: take one of {', '.join(SOURCES)}")
-    for other in [*seeds, *([permuted] if permuted else [])]:
-        _check_alike(model, other)
-    clips = replace(clips, rows=choose_rows(clips.rows, max_clips, seed=seed))
+    models = [model for fold in folds for model in fold.models]
+    _check_question(models, modality, sources, operators)
+    measuring |= {
+        "sources": {name: partial(find_salience, source=name, **(options or {}).get(name, {})) for name in sources},
+        "operators": operators,
+        "seed": seed,
+    }
+    rows = choose_rows([row for fold in folds for row in fold.clips.rows], max_clips, seed=seed)
+    speakers = {row.clip_id: speaker_key(row) for row in rows}
     left_out: dict[str, str] = {}
-    measured = measure_clips(
-        model.network,
-        _batches(model, clips, modality, batch_size, left_out),
-        modality,
-        {name: partial(find_salience, source=name, **(options or {}).get(name, {})) for name in sources},
-        operators=operators,
-        seeds=[other.network for other in seeds],
-        permuted=permuted.network if permuted else None,
-        seed=seed,
-        **measuring,
-    )
+    parts = [_measure_fold(fold, speakers, modality, batch_size, left_out, measuring) for fold in folds]
+    measured = join(parts)
     if not measured.clip_ids:
-        raise AvserError(f"none of {len(left_out)} clips has {modality} in the form that {model.folder} reads")
-    speakers = {row.clip_id: row.speaker for row in clips.rows}
+        raise AvserError(f"none of {len(left_out)} clips has {modality} in the form that {models[0].folder} reads")
     study = summarise(
         measured,
         [speakers[clip_id] for clip_id in measured.clip_ids],
         modality,
-        model=str(model.folder),
+        runs=[str(model.folder) for model in models],
         fractions=measuring.get("fractions", FRACTIONS),
         cell_s=measuring.get("cell_s", CELL_S),
-        num_models=1 + len(seeds),
+        num_models=max(len(fold.models) for fold in folds),
         num_resamples=num_resamples,
         seed=seed,
     )
@@ -118,12 +114,55 @@ def study_faithfulness(
     return study
 
 
+def _check_question(
+    models: Sequence[TrainedModel], modality: str, sources: Sequence[str], operators: Sequence[str]
+) -> None:
+    """
+    Raises:
+        ConfigError: as `study_faithfulness`.
+    """
+    if len(operators) < 2:
+        raise ConfigError(f"operators {operators}: give two at least, for a single one can fake an effect by itself")
+    if unknown := [source for source in sources if source not in SOURCES]:
+        raise ConfigError(f"salience {unknown[0]!r}: take one of {', '.join(SOURCES)}")
+    if not models:
+        raise ConfigError("no model was given whose saliences could be measured")
+    for model in models:
+        if modality not in model.modalities:
+            raise ConfigError(f"{model.folder} reads {' and '.join(model.modalities)}, not {modality}")
+
+
+def _measure_fold(
+    fold: FoldRuns,
+    chosen: Container[str],
+    modality: str,
+    batch_size: int,
+    left_out: dict[str, str],
+    measuring: Mapping[str, Any],
+) -> Measured:
+    """The chosen clips of a fold, asked of each of its models; means over these."""
+    clips = replace(fold.clips, rows=[row for row in fold.clips.rows if row.clip_id in chosen])
+    found = []
+    for i, model in enumerate(fold.models):
+        found.append(
+            measure_clips(
+                model.network,
+                _batches(model, clips, modality, batch_size, left_out),
+                modality,
+                seeds=[] if i else [other.network for other in fold.models[1:]],
+                permuted=fold.permuted.network if fold.permuted else None,
+                **measuring,
+            )
+        )
+    return average_models(found)
+
+
 def summarise(
     measured: Measured,
     speakers: Sequence[str],
     modality: str,
     *,
-    model: str = "",
+    runs: Sequence[str] = (),
     fractions: Sequence[float] = FRACTIONS,
     cell_s: float = CELL_S,
     num_models: int = 1,
@@ -131,7 +170,7 @@ def summarise(
     seed: int = 0,
 ) -> FaithfulnessStudy:
     """From clips to conclusions; `speakers` (N,) are those of the clips measured."""
-    study = FaithfulnessStudy(model, modality, len(speakers), len(set(speakers)), cell_s, list(fractions))
+    study = FaithfulnessStudy(list(runs), modality, len(speakers), len(set(speakers)), cell_s, list(fractions))
     sources = list(measured.degenerate)
     chances: dict[str, Any] = {"num_resamples": num_resamples, "seed": seed}
     for operator, by_name in measured.scores.items():
@@ -140,9 +179,9 @@ def summarise(
         for source in sources:
             study.contrasts += _contrasts(source, sources, operator, by_name, speakers, chances)
     for source in sources:
-        study.verdicts[source] = _verdict(source, study)
         reasons = zip(measured.clip_ids, measured.degenerate[source], strict=True)
         study.degenerate[source] = {clip_id: reason for clip_id, reason in reasons if reason}
+        study.verdicts[source] = _verdict(source, study)
         for share, values in measured.weight_agreement.get(source, {}).items():
             told = values[np.isfinite(values).all(axis=1)]
             kendall, spearman = np.median(told, axis=0).tolist() if len(told) else (float("nan"), float("nan"))
@@ -180,19 +219,6 @@ def _batches(
             yield collate(kept, parts=parts_of(model.config.model)).to(model.device)
 
 
-def _check_alike(model: TrainedModel, other: TrainedModel) -> None:
-    """
-    Raises:
-        ConfigError: the other model would be given other clips, or means other emotions.
-    """
-    read = [(m.emotions, m.config.media, parts_of(m.config.model), str(m.device)) for m in (model, other)]
-    if read[0] != read[1]:
-        raise ConfigError(
-            f"{other.folder} and {model.folder} differ in their emotions, in `media`, in what of a clip they read or "
-            "in their device; give runs that differ in their seed, or in the order of their labels, alone"
-        )
-
-
 def _score(
     name: str,
     is_control: bool,
@@ -213,7 +239,13 @@ def _score(
         )
         for q, share in enumerate(fractions)
     }
-    return Score(name, is_control, operator, measures, by_fraction)
+    course = Course(
+        *(
+            np.stack([speaker_means(column, speakers)[0] for column in values.T]).mean(axis=1).tolist()
+            for values in (score.shares, score.without, score.alone)
+        )
+    )
+    return Score(name, is_control, operator, measures, by_fraction, course)
 
 
 def _contrasts(
@@ -249,4 +281,5 @@ def _verdict(source: str, study: FaithfulnessStudy) -> Verdict:
     controls = list(dict.fromkeys(c.control for c in asked))
     not_beaten = [name for name in controls if any(c.holm_p > LEVEL for c in asked if c.control == name)]
     can_tell = len(controls) * 0.5**study.num_speakers <= LEVEL
-    return Verdict(source, not not_beaten, not_beaten, can_tell)
+    is_degenerate = len(study.degenerate[source]) == study.num_clips
+    return Verdict(source, is_degenerate, not is_degenerate and not not_beaten, not_beaten, can_tell)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
 
 from avser.experiments.faithfulness_results import (
     BETTER,
@@ -15,13 +19,15 @@ from avser.experiments.faithfulness_results import (
     control_words,
     source_words,
 )
-from avser.roi.report.plots import MODALITY_WORDS
+from avser.roi.report.plots import MODALITY_WORDS, save_figure
+from avser.roi.report.study_plots import plot_faithfulness
 from avser.roi.report.table_markdown import tables_markdown
 from avser.roi.report.tables import Cell, ReportTable
 from avser.roi.report.view import FaithfulnessRow
 from avser.roi.trust.controls import CONTROLS
 from avser.training.checkpoint import versions, write_json, write_text
 
+NO_WHEN = "says nothing about when"
 MEASURE_WORDS = {
     MAIN: "comprehensiveness",
     "sufficiency": "sufficiency",
@@ -47,9 +53,12 @@ def faithfulness_rows(study: FaithfulnessStudy) -> list[FaithfulnessRow]:
     rows = []
     for source, verdict in study.verdicts.items():
         against = [c for c in study.contrasts if c.source == source and c.measure == MAIN]
-        if not verdict.can_tell or not against:
+        if not against or not (verdict.can_tell or verdict.is_degenerate):
             continue
         worst = max(against, key=lambda contrast: contrast.holm_p)
+        if verdict.is_degenerate:
+            rows.append(FaithfulnessRow(source, study.modality, math.nan, math.nan, math.nan, False, verdict=NO_WHEN))
+            continue
         own = next(s for s in study.scores if (s.name, s.operator) == (source, worst.operator)).measures[MAIN].value
         rows.append(
             FaithfulnessRow(
@@ -67,15 +76,35 @@ def faithfulness_rows(study: FaithfulnessStudy) -> list[FaithfulnessRow]:
 
 def faithfulness_markdown(study: FaithfulnessStudy, command: str = "") -> str:
     """The sentences, then the tables, as a page of Markdown."""
-    parts = [f"# Faithfulness: {MODALITY_WORDS[study.modality]} of {study.model}", *study.sentences()]
+    whose = study.runs[0] if len(study.runs) == 1 else f"{len(study.runs)} runs"
+    parts = [f"# Faithfulness: {MODALITY_WORDS[study.modality]} of {whose}", *study.sentences()]
     parts += [f"Made by `{command}`."] if command else []
+    parts += ["Runs: " + ", ".join(f"`{run}`" for run in study.runs) + "."] if len(study.runs) > 1 else []
     return "\n\n".join([*parts, tables_markdown(faithfulness_tables(study))])
 
 
+def faithfulness_figures(study: FaithfulnessStudy) -> dict[str, Figure]:
+    """Operator -> the answer's probability while moments go and come, saliences over their controls."""
+    found = {}
+    for operator in study.operators:
+        scores = [score for score in study.scores if score.operator == operator]
+        names = {id(score): _line_name(score, study) for score in scores}
+        found[operator] = plot_faithfulness(
+            {names[id(s)]: (np.array(s.course.shares), np.array(s.course.without)) for s in scores},
+            {names[id(s)]: (np.array(s.course.shares), np.array(s.course.alone)) for s in scores},
+            controls={names[id(s)] for s in scores if s.is_control},
+            title=f"{MODALITY_WORDS[study.modality]}, moments taken away ({operator})",
+        )
+    return found
+
+
 def write_faithfulness(study: FaithfulnessStudy, out: Path, *, command: str = "") -> None:
-    """faithfulness.json and faithfulness.md in the folder `out`."""
+    """faithfulness.json and faithfulness.md in the folder `out`, and a figure for each way to take moments away."""
     write_json(out / "faithfulness.json", {"command": command, **study.to_dict(), "versions": versions()})
     write_text(out / "faithfulness.md", faithfulness_markdown(study, command))
+    for operator, figure in faithfulness_figures(study).items():
+        for suffix in (".png", ".svg"):
+            save_figure(figure, out / f"faithfulness_{operator}{suffix}")
 
 
 def _value_table(study: FaithfulnessStudy) -> ReportTable:
@@ -152,9 +181,11 @@ def _sanity_table(study: FaithfulnessStudy) -> ReportTable:
 
 
 def _name(score: Score, study: FaithfulnessStudy) -> str:
-    if not score.is_control:
-        return source_words(score.name)
-    return f"({control_words(score.name, study.modality) if score.name in CONTROLS else score.name})"
+    return f"({_line_name(score, study)})" if score.is_control else source_words(score.name)
+
+
+def _line_name(score: Score, study: FaithfulnessStudy) -> str:
+    return control_words(score.name, study.modality) if score.name in CONTROLS else source_words(score.name)
 
 
 def _percent(shares: Sequence[float]) -> str:

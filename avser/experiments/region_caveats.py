@@ -64,8 +64,9 @@ def caveats(
     main = models.get(FUSED)
     if main is not None and len(main.modalities) > 1 and not all(m in models for m in MODALITIES):
         found.append(
-            "Both curves come from one fused model, whose losses were shared; for evidence that voice and face agree, "
-            "compare models trained on one modality each."
+            "Both curves come from one fused model, in which voice and face met in training: that they agree is no "
+            "evidence that the two carry emotion at the same moments. For that compare models of one modality each "
+            "(--curves separate, on the folder of an `avser ablate`)."
         )
     for name, model in models.items():
         found += [sentence for m in model.modalities if (sentence := _describe_leakage(model, name, m, clips))]

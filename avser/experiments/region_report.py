@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +12,26 @@ from avser.data.manifest import ClipRow
 from avser.experiments.alignment_study import MAIN_NULL, AlignmentStudy
 from avser.experiments.alignment_tables import STRATA, alignment_tables
 from avser.experiments.alignment_words import WORDS, describe_alignment
+from avser.experiments.faithfulness_folds import FoldRuns
 from avser.experiments.faithfulness_results import FaithfulnessStudy
 from avser.experiments.faithfulness_study import study_faithfulness
-from avser.experiments.faithfulness_tables import faithfulness_rows, faithfulness_tables
+from avser.experiments.faithfulness_tables import faithfulness_figures, faithfulness_rows, faithfulness_tables
 from avser.experiments.held_out import HeldOutClips, load_test_clips
 from avser.experiments.region_caveats import caveats, describe_source, describe_tests
-from avser.experiments.region_study import BEST_CORRELATION, RegionStudy, study_regions, write_tables
+from avser.experiments.region_study import (
+    BEST_CORRELATION,
+    SEPARATE,
+    RegionStudy,
+    choose_models,
+    study_regions,
+    write_tables,
+)
 from avser.explanation import explain
 from avser.inference import TrainedModel, as_clip, load_models
 from avser.roi.exchange.export import write_regions
 from avser.roi.report.page import ReportFigure, ReportSummary, write_report
-from avser.roi.report.plots import figure_png, plot_clip, plot_lags, save_figure
-from avser.roi.report.study_plots import plot_alignment_nulls
+from avser.roi.report.plots import MODALITY_WORDS, figure_png, plot_clip, plot_lags, save_figure
+from avser.roi.report.study_plots import plot_alignment_nulls, plot_disagreement
 from avser.roi.report.tables import ReportTable, lag_table, region_table
 from avser.roi.report.view import ClipView
 from avser.roi.salience.sources import AUTO
@@ -33,15 +41,26 @@ from avser.training.checkpoint import write_json
 ALSO = ("att_value", "grad_input", "occlusion")  # saliences that a report shows beside its own
 
 
-def report_clip(run: Path, clip: Path, out: Path, *, salience: str = AUTO, formats: Sequence[str] = ()) -> Path:
+def report_clip(
+    run: Path,
+    clip: Path,
+    out: Path,
+    *,
+    salience: str = AUTO,
+    curves: str = SEPARATE,
+    formats: Sequence[str] = (),
+    warn: Callable[[str], None] = lambda sentence: None,
+) -> Path:
     """Report on one media file; returns the path of report.html.
 
     Args:
         run: a run folder, or a folder of runs "audio", "video" and "fused".
         salience: how to ask which moments carried the answer, a key of `avser.roi.salience.sources.SOURCES`.
+        curves: whose they are, see `avser.experiments.region_study.choose_models`.
         formats: of files with the regions, see `avser.roi.exchange.export.FORMATS`.
+        warn: is told what a reader must know first, sentence by sentence; it stands in the report too.
     """
-    models = load_models(run)
+    models = choose_models(load_models(run), curves)
     decoded = as_clip(clip, models.get(FUSED) or next(iter(models.values())))
     view = explain(models, decoded, salience=salience, also=[n for n in ALSO if n != salience], media=clip)
     save_clip_figures([view], out)
@@ -50,6 +69,8 @@ def report_clip(run: Path, clip: Path, out: Path, *, salience: str = AUTO, forma
     summary = ReportSummary(paragraphs=describe_source(models, salience), warnings=warnings)
     report = out / "report.html"
     write_report(report, title=f"Regions of interest: {view.clip_id}", summary=summary, views=[view])
+    for sentence in warnings:
+        warn(sentence)
     return report
 
 
@@ -58,18 +79,20 @@ def report_split(
     out: Path,
     *,
     salience: str = AUTO,
+    curves: str = SEPARATE,
     formats: Sequence[str] = (),
     num_clips: int = 6,
     num_tested: int = 16,
+    warn: Callable[[str], None] = lambda sentence: None,
 ) -> Path:
     """Report on the whole test split of a run; returns the path of report.html.
 
     Args:
-        salience, formats: as for `report_clip`.
+        salience, curves, formats, warn: as for `report_clip`.
         num_clips: how many clips are shown one by one; the tables are of all.
         num_tested: on how many clips the salience is held against its controls; 0 leaves the test out.
     """
-    models = load_models(run)
+    models = choose_models(load_models(run), curves)
     clips = load_test_clips(models)
     study = study_regions(models, clips, clips.truth, salience=salience)
     tests = check_salience(models, clips, salience, num_tested) if num_tested else []
@@ -82,20 +105,35 @@ def report_split(
     for view in views:
         view.faithfulness = [row for test in tests for row in faithfulness_rows(test)]
     save_clip_figures(views, out)
-    summary = ReportSummary(
+    save_faithfulness_figures(tests, out)
+    warnings = [*caveats(models, salience, tests=tests, clips=some_clips(clips)), *study.warnings[:5]]
+    summary = _summarise_split(describe_source(models, salience), warnings, clips, study, tests, views)
+    report = out / "report.html"
+    write_report(report, title=f"Regions of interest: {run.name}", summary=summary, views=views)
+    for sentence in warnings:
+        warn(sentence)
+    return report
+
+
+def _summarise_split(
+    sources: Sequence[str],
+    warnings: Sequence[str],
+    clips: HeldOutClips,
+    study: RegionStudy,
+    tests: Sequence[FaithfulnessStudy],
+    views: Sequence[ClipView],
+) -> ReportSummary:
+    return ReportSummary(
         paragraphs=[
-            *describe_source(models, salience),
+            *sources,
             f"{len(clips)} test clips; protocol {clips.protocol}.",
             *(describe_alignment(study.alignment) if study.alignment else ()),
             *describe_tests(tests),
         ],
-        warnings=[*caveats(models, salience, tests=tests, clips=some_clips(clips)), *study.warnings[:5]],
+        warnings=warnings,
         tables=[*region_tables(study), *(table for test in tests for table in faithfulness_tables(test))],
-        figures=region_figures(study),
+        figures=[*region_figures(study), *faithfulness_report_figures(tests), *disagreement_figures(views)],
     )
-    report = out / "report.html"
-    write_report(report, title=f"Regions of interest: {run.name}", summary=summary, views=views)
-    return report
 
 
 def check_salience(
@@ -105,7 +143,7 @@ def check_salience(
     main = models.get(FUSED) or next(iter(models.values()))
     sources = {m: models.get(m, main) for m in MODALITIES if m in models.get(m, main).modalities}
     return [
-        study_faithfulness(model, clips, modality, [salience], max_clips=max_clips)
+        study_faithfulness([FoldRuns([model], clips)], modality, [salience], max_clips=max_clips)
         for modality, model in sources.items()
     ]
 
@@ -195,9 +233,52 @@ def plot_nulls(study: AlignmentStudy) -> Figure:
     )
 
 
+def faithfulness_report_figures(tests: Sequence[FaithfulnessStudy]) -> list[ReportFigure]:
+    """The answer's probability while the top moments go and come, for each modality and way to take them away."""
+    return [
+        ReportFigure(
+            f"Faithfulness: {MODALITY_WORDS[test.modality]}, moments taken away ({operator})",
+            figure_png(figure),
+            "A faithful salience falls faster (left) and rises faster (right) than the controls, which are grey.",
+        )
+        for test in tests
+        for operator, figure in faithfulness_figures(test).items()
+    ]
+
+
+def disagreement_figures(views: Sequence[ClipView]) -> list[ReportFigure]:
+    """Voice against face along the clip in which they disagree longest, of those that are shown."""
+    told = [(view, view.disagreement) for view in views if view.disagreement and view.disagreement.episodes]
+    if not told:
+        return []
+    view, found = max(told, key=lambda pair: pair[1].share)
+    return [
+        ReportFigure(
+            f"Where voice and face disagree: {view.clip_id}",
+            figure_png(plot_disagreement(found, view.emotions)),
+            "Jensen-Shannon divergence of what the two say at each moment; in the bands they point to different "
+            f"emotions. Of the {len(views)} clips below the one that disagrees longest; the others' are in figures/.",
+        )
+    ]
+
+
+def save_faithfulness_figures(tests: Sequence[FaithfulnessStudy], out: Path) -> None:
+    """One PNG and one SVG for each modality and way to take moments away, under figures/."""
+    for test in tests:
+        for operator, figure in faithfulness_figures(test).items():
+            save_everywhere(figure, out / "figures" / f"faithfulness_{test.modality}_{operator}")
+
+
 def save_clip_figures(views: Sequence[ClipView], out: Path) -> None:
-    """One PNG and one SVG a clip, under figures/."""
+    """PNG and SVG of each clip under figures/, and of the disagreement of voice and face where both say something."""
     for view in views:
-        figure = plot_clip(view)
-        for suffix in (".png", ".svg"):
-            save_figure(figure, out / "figures" / f"{view.clip_id}{suffix}")
+        save_everywhere(plot_clip(view), out / "figures" / view.clip_id)
+        if view.disagreement is not None and len(view.disagreement.divergence):
+            figure = plot_disagreement(view.disagreement, view.emotions)
+            save_everywhere(figure, out / "figures" / f"{view.clip_id}_disagreement")
+
+
+def save_everywhere(figure: Figure, path: Path) -> None:
+    """For the screen and for print: PNG and SVG. The path has no suffix."""
+    for suffix in (".png", ".svg"):
+        save_figure(figure, path.with_name(path.name + suffix))

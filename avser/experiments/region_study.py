@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from avser.data.manifest import ClipRow
-from avser.errors import AvserError
+from avser.errors import AvserError, ConfigError
 from avser.experiments.alignment_study import AlignmentStudy, study_alignment
 from avser.experiments.held_out import Truth
 from avser.inference import TrainedModel, predict_clips
@@ -24,6 +24,8 @@ from avser.roi.salience.sources import AUTO
 from avser.roi.trust.loudness import measure_loudness
 from avser.structures import AUDIO, FUSED, MODALITIES, VIDEO, Clip, Curve, Prediction, Region
 
+# Whose curves: of models that only hear or only see, where there are such; or of one model that does both.
+SEPARATE, CURVES = "separate", ("separate", FUSED)
 # Ways to say by how much one modality leads.
 BEST_CORRELATION = "best shift of curves"
 STRONGEST_REGIONS = "strongest regions"
@@ -69,6 +71,26 @@ class RegionStudy:
             "salience": self.salience_source,
             "alignment": self.alignment.to_dict() if self.alignment else None,
         }
+
+
+def choose_models(models: Mapping[str, TrainedModel], curves: str = SEPARATE) -> dict[str, TrainedModel]:
+    """The models that voice and face are read off.
+
+    Args:
+        models: "fused" and, where there are any, "audio" and "video" (`avser.inference.load_models`).
+        curves: one of `CURVES`. "separate" takes the models of one modality where there are any; "fused" leaves them
+            aside, for a look at how one model of both divides its attention.
+
+    Raises:
+        ConfigError: another word, or "fused" where no model reads both.
+    """
+    if curves not in CURVES:
+        raise ConfigError(f"curves={curves!r}: take {' or '.join(CURVES)}")
+    if curves == SEPARATE:
+        return dict(models)
+    if FUSED not in models:
+        raise ConfigError(f"curves=fused: there is no model of both, only of {' and '.join(models)}; train one")
+    return {FUSED: models[FUSED]}
 
 
 def study_regions(

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from avser.errors import AvserError
+from avser.evaluation.soft_labels import jensen_shannon
 from avser.roi.alignment.compare import common_grid, resample
-from avser.roi.alignment.pair_measures import jensen_shannon
 from avser.roi.intervals import smooth_steps, step_intervals
 from avser.roi.salience.curves import attention_curve, evidence_curve
 from avser.structures import Attended, Curve

@@ -81,7 +81,7 @@ def majorities(votes: np.ndarray) -> np.ndarray:
     """(N,) index of the emotion with most votes of (N, C); -1 where the first place is shared, or nobody voted."""
     votes = np.asarray(votes, dtype=float)
     most = votes.max(axis=1, keepdims=True)
-    is_clear = ((votes >= most - 1e-9).sum(axis=1) == 1) & (most[:, 0] > 0)
+    is_clear = (votes >= most - 1e-9).sum(axis=1) == 1
     return np.where(is_clear, votes.argmax(axis=1), TIED)
 
 

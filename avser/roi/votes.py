@@ -21,8 +21,9 @@ from scipy.optimize import brentq, minimize_scalar
 from scipy.stats import rankdata
 
 from avser.errors import AvserError
+from avser.evaluation.soft_labels import entropy_bits, jensen_shannon
 from avser.evaluation.statistics import Interval, clustered_interval, paired_difference, paired_permutation
-from avser.roi.alignment.pair_measures import entropy_bits, jensen_shannon, standardise
+from avser.roi.alignment.pair_measures import standardise
 
 MIXTURE, SCALED_MIXTURE = "attention mixture", "attention mixture, temperature-scaled"
 SOFTMAX, SCALED_SOFTMAX = "softmax", "softmax, temperature-scaled"

@@ -1,8 +1,10 @@
 """Models that read a known stretch: the truth beats every control, its reverse does not; and the checks around it."""
 
+import copy
 import dataclasses
 import json
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,15 +14,23 @@ from torch import nn
 from avser.data.manifest import ClipRow
 from avser.errors import ConfigError
 from avser.experiments.faithfulness_clips import Measured, choose_rows, measure_clips, permuted_name
+from avser.experiments.faithfulness_folds import FoldRuns, sort_folds
 from avser.experiments.faithfulness_results import BETTER, MAIN
 from avser.experiments.faithfulness_study import speaker_means, study_faithfulness, summarise
-from avser.experiments.faithfulness_tables import faithfulness_markdown, faithfulness_tables
+from avser.experiments.faithfulness_tables import (
+    faithfulness_figures,
+    faithfulness_markdown,
+    faithfulness_rows,
+    faithfulness_tables,
+)
 from avser.experiments.held_out import load_test_clips
 from avser.inference import load_models
 from avser.models.system import System
+from avser.roi.report.sentences import faithfulness_warnings
 from avser.roi.salience.sources import SOURCES
 from avser.roi.trust.controls import CONTROLS
 from avser.roi.trust.faithfulness import Faithfulness
+from avser.roi.trust.sanity_checks import randomised
 from avser.structures import Attended, Batch, Curve, Output
 
 RATE = 2000
@@ -91,7 +101,7 @@ def measured() -> Measured:
 
 @pytest.fixture(scope="module")
 def study(measured):
-    return summarise(measured, [f"s{i}" for i in range(8)], "audio", model="a model", num_resamples=20)
+    return summarise(measured, [f"s{i}" for i in range(8)], "audio", runs=["a model"], num_resamples=20)
 
 
 def test_the_true_stretch_beats_every_control_and_its_reverse_none(study):
@@ -116,7 +126,9 @@ def test_the_first_sentences_are_the_verdicts(study):
     )
     assert second.startswith("The reverse of this model is not more faithful than moments at random, ")
     assert ", the middle of the clip or moments spread evenly: do not read its regions as causes" in second
-    assert third.startswith("The flat of this model is not")
+    assert third.startswith(
+        "The flat of this model says nothing about when, in any of 8 clips of 8 speakers, e.g. because all"
+    )
 
 
 def test_numbers_of_the_known_model(study):
@@ -133,7 +145,9 @@ def test_numbers_of_the_known_model(study):
 def test_flat_curves_are_counted_and_told(study):
     assert list(study.degenerate["flat"]) == [f"clip{b}{i}" for b in range(2) for i in range(4)]
     assert study.degenerate["truth"] == {}
-    assert "The flat is degenerate in 8 of 8 clips, e.g. clip00: all steps have the same value." in study.sentences()
+    assert study.verdicts["flat"].is_degenerate
+    assert not study.verdicts["truth"].is_degenerate
+    assert not any("is degenerate in" in sentence for sentence in study.sentences())
 
 
 def test_a_flat_curve_is_worth_as_much_as_moments_at_random(study):
@@ -152,8 +166,9 @@ def test_few_speakers_cannot_tell(measured):
 
 
 def scores(comprehensiveness: np.ndarray) -> Faithfulness:
-    return Faithfulness(np.repeat(comprehensiveness[:, None], 5, axis=1), np.zeros((len(comprehensiveness), 5)),
-                        np.zeros(len(comprehensiveness)), np.zeros(len(comprehensiveness)))  # fmt: skip
+    of_shares, zeros = np.repeat(comprehensiveness[:, None], 5, axis=1), np.zeros(len(comprehensiveness))
+    course = np.zeros((len(zeros), 3))
+    return Faithfulness(of_shares, np.zeros_like(of_shares), zeros, zeros, course, course, course)
 
 
 def made(by_operator: dict[str, dict[str, np.ndarray]], sources=("a",)) -> Measured:
@@ -334,29 +349,140 @@ def test_tables_and_json_say_the_same(checked, tmp_path):
     assert plain["contrasts"][0]["difference"]["value"] == first.difference.value
 
 
-def test_on_a_trained_run(tiny_ablation):
-    models = load_models(tiny_ablation, "cpu")
-    clips = load_test_clips({"audio": models["audio"]})
+@pytest.fixture(scope="module")
+def voice(tiny_ablation):
+    model = load_models(tiny_ablation, "cpu")["audio"]
+    return model, load_test_clips({"audio": model})
+
+
+SMALL = {"fractions": (0.1, 0.5), "num_draws": 1, "shares": (1.0,), "num_resamples": 20}
+
+
+def other_run(model, *, seed=1, anew=1, **changed):
+    """A run that was trained alike: other weights, a folder and a seed of its own."""
+    config = dataclasses.replace(copy.deepcopy(model.config), name=f"seed{seed}", seed=seed, **changed)
+    network = randomised(model.network, seed=anew).eval()
+    return dataclasses.replace(model, network=network, config=config, folder=Path(f"seed{seed}"))
+
+
+def part(clips, *speakers):
+    return dataclasses.replace(clips, rows=[row for row in clips.rows if row.speaker in speakers])
+
+
+def test_on_a_trained_run(voice):
+    model, clips = voice
     study = study_faithfulness(
-        models["audio"],
-        clips,
-        "audio",
-        ["attention", "att_value"],
-        seeds=[models["audio"]],
-        max_clips=3,
-        batch_size=2,
-        fractions=(0.1, 0.5),
-        num_draws=1,
-        shares=(1.0,),
-        num_resamples=20,
+        [FoldRuns([model, model], clips)], "audio", ["attention", "att_value"], max_clips=3, batch_size=2, **SMALL
     )
     assert (study.num_clips, study.num_speakers) == (3, len({row.speaker for row in clips.rows}))
     assert study.seed_checks[0].tau.value == pytest.approx(1)
     assert study.fractions == [0.1, 0.5]
     assert len(study.scores) == 2 * (2 + len(CONTROLS))
     with pytest.raises(ConfigError, match="two at least"):
-        study_faithfulness(models["audio"], clips, "audio", operators=["mean", "mean"])
+        study_faithfulness([FoldRuns([model], clips)], "audio", operators=["mean", "mean"])
     with pytest.raises(ConfigError, match="gradcam"):
-        study_faithfulness(models["audio"], clips, "audio", ["gradcam"])
-    with pytest.raises(ConfigError, match="differ in"):
-        study_faithfulness(models["audio"], clips, "audio", seeds=[models["video"]])
+        study_faithfulness([FoldRuns([model], clips)], "audio", ["gradcam"])
+    with pytest.raises(ConfigError, match="reads audio, not video"):
+        study_faithfulness([FoldRuns([model], clips)], "video")
+
+
+def test_each_clip_is_asked_of_the_models_of_its_own_fold(voice):
+    model, clips = voice
+    one, two = (part(clips, speaker) for speaker in dict.fromkeys(row.speaker for row in clips.rows))
+    other, seed = other_run(model, seed=0), other_run(model, seed=1, anew=2)
+    folds = [FoldRuns([model], one), FoldRuns([other, seed], two)]
+    found = study_faithfulness(folds, "audio", **SMALL)
+    alone = [
+        study_faithfulness([FoldRuns([m], c)], "audio", **SMALL) for m, c in ((model, one), (other, two), (seed, two))
+    ]
+    assert found.num_clips == len(clips.rows)
+    assert found.num_speakers == 2
+    assert found.runs == [str(m.folder) for m in (model, other, seed)]
+    for i, score in enumerate(found.scores):
+        first, second, third = (study.scores[i].measures[MAIN].value for study in alone)
+        assert score.measures[MAIN].value == pytest.approx((first + (second + third) / 2) / 2)
+    (check,) = found.seed_checks
+    assert (check.num_models, check.num_clips) == (2, len(two.rows))
+    assert -1 <= check.tau.value < 0.9
+    assert any(f"between 2 models of one fold, {len(two.rows)} clips" in sentence for sentence in found.sentences())
+    assert "of these 3 models" in found.sentences()[0]
+    assert "3 runs" in faithfulness_markdown(found).splitlines()[0]
+
+
+def test_runs_are_sorted_by_their_test_clips(voice):
+    model, clips = voice
+    one, two = (part(clips, speaker) for speaker in dict.fromkeys(row.speaker for row in clips.rows))
+    seed = other_run(model)
+    folds = sort_folds([(model, one), (model, two), (seed, one)], permuted=[(seed, two), (seed, one)])
+    assert [fold.models for fold in folds] == [[model, seed], [model]]
+    assert [fold.clips for fold in folds] == [one, two]
+    assert all(fold.permuted is seed for fold in folds)
+    longer = dataclasses.replace(seed.config.training, epochs=99)
+    with pytest.raises(ConfigError, match=r"share 6 of their test clips, but not all"):
+        sort_folds([(model, one), (seed, clips)])
+    with pytest.raises(ConfigError, match="the same training twice"):
+        sort_folds([(model, one), (model, one)])
+    with pytest.raises(ConfigError, match="differ in `training`: they are no seeds"):
+        sort_folds([(model, one), (other_run(model, training=longer), one)])
+    elsewhere = dataclasses.replace(model.config.model, modalities=["audio", "video"])
+    with pytest.raises(ConfigError, match="give runs of one system"):
+        sort_folds([(model, one), (other_run(model, seed=0, model=elsewhere), two)])
+    with pytest.raises(ConfigError, match="one for each fold, or none"):
+        sort_folds([(model, one), (model, two)], permuted=[(seed, two)])
+    with pytest.raises(ConfigError, match="no run, or a second one"):
+        sort_folds([(model, one)], permuted=[(seed, two)])
+
+
+def test_figures_show_saliences_over_their_controls(checked):
+    study = checked[1]
+    figures = faithfulness_figures(study)
+    assert list(figures) == ["freeze", "mean"]
+    removed, alone = figures["mean"].axes
+    lines = {line.get_label(): line for line in removed.get_lines()}
+    assert {"attention", "energy", "motion", "moments at random"} <= set(lines)
+    score = next(s for s in study.scores if s.name == "energy" and s.operator == "mean")
+    np.testing.assert_allclose(lines["energy"].get_xdata(), 100 * np.array(score.course.shares))
+    np.testing.assert_allclose(lines["energy"].get_ydata(), score.course.without)
+    shown = next(line for line in alone.get_lines() if line.get_label() == "energy")
+    np.testing.assert_allclose(shown.get_ydata(), score.course.alone)
+    assert score.course.without[0] == pytest.approx(score.course.alone[-1])  # both are the clip itself
+    assert score.course.without[0] - score.course.without[-1] == pytest.approx(
+        score.course.alone[-1] - score.course.alone[0]
+    )
+
+
+def one_step_each() -> list[Batch]:
+    whole = faces(8)
+    return [
+        dataclasses.replace(
+            batch,
+            face_features=batch.face_features[:, 15:16],
+            feature_times=batch.feature_times[:, 15:16],
+            feature_mask=batch.feature_mask[:, 15:16],
+        )
+        for batch in whole
+    ]
+
+
+@pytest.mark.parametrize("operator_pair", [("freeze", "mean"), ("silence", "excise")])
+def test_a_face_of_one_step_is_degenerate_for_every_salience(operator_pair):
+    """Also for one that a wrong model of time would give a peak: a whole curve over a clip of a single moment."""
+
+    def peak(model, batch, modality, emotions):
+        return [Curve(np.arange(20) * 0.05, np.exp(-((np.arange(20) - 9.0) ** 2))) for _ in emotions]
+
+    sources = {"attention": SOURCES["attention"].compute, "occlusion": SOURCES["occlusion"].compute, "peak": peak}
+    measured = measure_clips(
+        TinyAttention(0).eval(), one_step_each(), "video", sources, operators=operator_pair, num_draws=1, shares=[]
+    )
+    study = summarise(measured, [f"s{i}" for i in range(8)], "video", num_resamples=20)
+    for source, verdict in study.verdicts.items():
+        assert verdict.is_degenerate
+        assert not verdict.beats_controls
+        assert len(study.degenerate[source]) == 8
+    first, _, third = study.sentences()[:3]
+    assert "says nothing about when, in any of 8 clips of 8 speakers, e.g. because there is only 1 step" in first
+    assert "the clip has only 1 moment" in third
+    rows = faithfulness_rows(study)
+    assert {row.verdict for row in rows} == {"says nothing about when"}
+    assert faithfulness_warnings(rows)[0] == "The face salience (attention) says nothing about when."

@@ -12,16 +12,24 @@ import pytest
 import torch
 
 from avser.config import load_config
+from avser.data.cache import ClipCache
 from avser.errors import CheckpointError, MediaError
 from avser.experiments.held_out import load_test_clips
 from avser.experiments.region_caveats import caveats
-from avser.experiments.region_report import report_clip, report_split, some_clips
+from avser.experiments.region_report import disagreement_figures, report_clip, report_split, some_clips
+from avser.explanation import explain
 from avser.inference import load_models
+from avser.roi.dynamics import Disagreement, DisagreementEpisode
 from avser.structures import AUDIO, FUSED, VIDEO, Output
 from avser.training.run import train
 
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
 RESOURCES = ("src", "href", "xlink:href", "data", "poster", "action", "srcset")
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
 
 
 class Page(HTMLParser):
@@ -76,20 +84,58 @@ def test_a_split_leaves_page_tables_and_figures(split_report):
     stored = json.loads((folder / "study.json").read_text())
     assert [test["modality"] for test in stored["faithfulness"]] == ["audio", "video"]
     assert set(stored["alignment"]["nulls"]) <= {"re-pairing", "circular shift", "placement", "surrogates"}
-    assert sorted(path.suffix for path in (folder / "figures").iterdir()) == [".png", ".png", ".svg", ".svg"]
+    figures = sorted(path.name for path in (folder / "figures").iterdir())
+    shown = sorted(
+        {row["clip_id"] for row in read_rows(folder / "alignment.csv")} & {Path(name).stem for name in figures}
+    )
+    tested = [
+        "faithfulness_audio_excise",
+        "faithfulness_audio_mean",
+        "faithfulness_video_freeze",
+        "faithfulness_video_mean",
+    ]
+    stems = [*tested, *shown, *(f"{clip_id}_disagreement" for clip_id in shown)]
+    assert len(shown) == 2
+    assert figures == sorted(f"{stem}{suffix}" for stem in stems for suffix in (".png", ".svg"))
     assert all(path.stat().st_size > 1000 for path in (folder / "figures").iterdir())
     check_stands_alone(split_report)
     text = split_report.read_text()
     assert "12 test clips; protocol speaker_holdout(" in text
     assert "speakers disjoint: yes; sentences disjoint: " in text
     assert "<b>Voice and face against re-paired clips.</b>" in text  # the figure of the null model
+    assert "<b>Faithfulness: voice, moments taken away (excise).</b>" in text
+    assert "curves of voice model ablation/audio, seed 0; face model ablation/video, seed 0</div>" in text
+    assert "one fused model" not in text
     for heading in ("Found regions against true ones", "Who leads", "Voice and face against"):
         assert heading in text
 
 
+def test_curves_of_the_fused_model_come_with_their_caveat(tiny_ablation, split_report, tmp_path):
+    told: list[str] = []
+    report = report_split(tiny_ablation, tmp_path, curves="fused", num_clips=1, num_tested=0, warn=told.append)
+    assert any(sentence.startswith("Both curves come from one fused model") for sentence in told)
+    text = report.read_text()
+    assert "Both curves come from one fused model" in text
+    assert json.loads((tmp_path / "study.json").read_text())["sources"] == {AUDIO: FUSED, VIDEO: FUSED}
+    own, usual = (read_rows(path.parent / "alignment.csv") for path in (report, split_report))
+    assert [row["clip_id"] for row in own] == [row["clip_id"] for row in usual]
+    assert [row["r0"] for row in own] != [row["r0"] for row in usual]
+
+
+def test_the_clip_that_disagrees_longest_is_shown(tiny_ablation, tiny_corpus):
+    view = explain(load_models(tiny_ablation, "cpu"), ClipCache(tiny_corpus / "cache").load("s02_fear_01"))
+    episode = DisagreementEpisode(0.2, 0.5, 0, 1, 0.6, 0.7, 0.3)
+    views = [
+        replace(view, clip_id=name, disagreement=Disagreement(view.disagreement.divergence, episodes, share, 2.0))
+        for name, episodes, share in (("a", [episode], 0.1), ("b", [episode], 0.4), ("c", [], 0.0))
+    ]
+    (figure,) = disagreement_figures(views)
+    assert figure.title == "Where voice and face disagree: b"
+    assert disagreement_figures([views[2], replace(view, disagreement=None)]) == []
+
+
 def test_a_split_covers_the_test_clips_and_no_other(split_report, tiny_ablation):
-    with (split_report.parent / "alignment.csv").open() as file:
-        clip_ids = [row["clip_id"] for row in csv.DictReader(file)]
+    clip_ids = [row["clip_id"] for row in read_rows(split_report.parent / "alignment.csv")]
     clips = load_test_clips(load_models(tiny_ablation, "cpu"))
     assert clip_ids == [row.clip_id for row in clips.rows] == [clip.clip_id for _, clip in clips]
     assert set(clip_ids) <= set(clips.truth)
@@ -101,7 +147,10 @@ def test_a_split_covers_the_test_clips_and_no_other(split_report, tiny_ablation)
 def test_one_clip_leaves_a_page_and_its_figures(tiny_ablation, tiny_corpus, tmp_path):
     report = report_clip(tiny_ablation, tiny_corpus / "media" / "s02_fear_01.mp4", tmp_path / "out")
     check_stands_alone(report)
-    assert {path.name for path in (tmp_path / "out" / "figures").iterdir()} == {"s02_fear_01.png", "s02_fear_01.svg"}
+    stems = "s02_fear_01", "s02_fear_01_disagreement"
+    assert {path.name for path in (tmp_path / "out" / "figures").iterdir()} == {
+        f"{stem}{suffix}" for stem in stems for suffix in (".png", ".svg")
+    }
 
 
 def test_the_name_of_a_clip_is_harmless(tiny_ablation, tiny_corpus, tmp_path):

@@ -15,11 +15,11 @@ from avser.config import load_config
 from avser.data.cache import ClipCache, build_cache
 from avser.data.manifest import read_manifest, write_manifest
 from avser.errors import AvserError
+from avser.evaluation.soft_labels import jensen_shannon
 from avser.experiments.vote_study import VoteStudy, count_votes, load_vote_clips, read_vote_clips, study_votes
 from avser.experiments.vote_tables import vote_sentences, vote_tables, write_vote_tables
 from avser.inference import load_models, predict, run_model
 from avser.models.build import build_model
-from avser.roi.alignment.pair_measures import jensen_shannon
 from avser.roi.dynamics import mixture
 from avser.roi.vote_sides import compare_sides
 from avser.roi.votes import (

@@ -123,6 +123,8 @@ def test_clips_reach_to_the_end_of_their_last_sample_or_frame():
     one_row = Batch(["x"], face_features=torch.ones(1, 1, 3), feature_times=torch.tensor([[0.8]]))
     one_row.feature_mask = torch.ones(1, 1, dtype=torch.bool)
     assert durations_s(one_row)[0] == pytest.approx(1.6)
+    one_row.feature_times[:] = 0
+    assert durations_s(one_row)[0] == pytest.approx(1e-3)  # it lasts a moment, or there would be no prefix with it
     assert durations_s(Batch(["x", "y"])).tolist() == [0, 0]
 
 

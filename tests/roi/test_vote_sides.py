@@ -37,6 +37,15 @@ def test_sides_by_hand():
     assert sides.kappa.value == pytest.approx((3 / 4 - 1 / 2) / (1 - 1 / 2))
 
 
+def test_kappa_is_over_clips_in_which_both_take_a_side():
+    clips = [(A, B, A, 0), (A, B, B, 1), (A, B, A, 2), (A, B, A, 2), (A, B, C, 0)]  # the last three: one says neither
+    heard, seen, both, answers = (np.array(values) for values in zip(*clips, strict=True))
+    sides = compare_sides(heard, seen, both, answers, ["s", "s", "t", "t", "t"], num_resamples=50)
+    assert sides.table.tolist() == [[1, 0, 2], [0, 1, 0], [1, 0, 0]]
+    assert sides.kappa.value == pytest.approx(1)
+    assert math.isnan(sides.kappa.low)  # both of the clips that count are of one speaker
+
+
 def test_kappa_by_hand():
     agreeing = np.array([[0, 0]] * 20 + [[1, 1]] * 15 + [[0, 1]] * 5 + [[1, 0]] * 10)
     assert cohens_kappa(agreeing) == pytest.approx(0.4)  # the example of every textbook: 0.7 observed, 0.5 by chance

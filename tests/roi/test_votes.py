@@ -107,14 +107,15 @@ def test_a_mixture_by_hand():
 
 
 def test_every_estimate_by_hand():
-    found = estimate_votes([CLIP], Calibration(0.5, 1.0, np.array([0.2, 0.8])))
+    found = estimate_votes([CLIP], Calibration(0.5, 0.5, np.array([0.2, 0.8])))
     assert list(found) == [MIXTURE, SCALED_MIXTURE, SOFTMAX, SCALED_SOFTMAX, PRIOR, ONE_HOT]
     np.testing.assert_allclose(found[MIXTURE], [[0.6, 0.4]])
     np.testing.assert_allclose(found[SOFTMAX], [[0.9, 0.1]])
     np.testing.assert_allclose(found[SCALED_SOFTMAX], [[81 / 82, 1 / 82]])
     np.testing.assert_allclose(found[PRIOR], [[0.2, 0.8]])
     np.testing.assert_allclose(found[ONE_HOT], [[1, 0]])
-    np.testing.assert_allclose(found[SCALED_MIXTURE], found[MIXTURE])
+    sharper = (81 / 82 + 9 / 58) / 2  # steps 9 : 1 and 3 : 7, squared
+    np.testing.assert_allclose(found[SCALED_MIXTURE], [[sharper, 1 - sharper]])
     assert list(estimate_votes([CLIP], Calibration())) == [MIXTURE, SOFTMAX, ONE_HOT]
     assert list(estimate_votes([CLIP, Evidence(np.zeros(2))], Calibration(1.0, 1.0))) == [
         *(SOFTMAX, SCALED_SOFTMAX, ONE_HOT)
@@ -198,3 +199,6 @@ def test_votes_drawn_anew_are_as_far_as_chance_says():
     assert redraw_votes(np.array([[1.0, 1.0]]), num_draws=20000) == pytest.approx(expected, abs=0.005)
     assert redraw_votes(np.array([[10.0, 0.0]])) == 0
     assert math.isnan(redraw_votes(np.array([[0.5, 0.5]])))
+    assert math.isnan(redraw_votes(np.array([[1.0, 0.0], [0.0, 1.0]])))  # one voter each: no draw can differ
+    many = redraw_votes(np.array([[1.0, 1.0], [500.0, 500.0]]), num_draws=20000)
+    assert many == pytest.approx(expected / 2, abs=0.003)  # each clip is drawn with its own number of votes

@@ -18,10 +18,10 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.stats import rankdata
 
 from avser.errors import AvserError
+from avser.evaluation.soft_labels import jensen_shannon
 from avser.roi.alignment.pair_measures import (
     best_lags,
     flat_rows,
-    jensen_shannon,
     overlaps,
     residuals,
     standardise,

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import rankdata
 
+from avser.evaluation.soft_labels import entropy_bits
 from avser.roi.alignment.compare import COVERAGE, MAX_LAG_S, MAX_WARP_S, CurvePair, resample
 from avser.roi.alignment.pair_measures import (
     best_lags,
-    entropy_bits,
     flat_rows,
     overlaps,
     residuals,

@@ -54,16 +54,6 @@ def overlaps(top_a: np.ndarray, top_v: np.ndarray) -> np.ndarray:
     return both / (top_a.sum(axis=-1) + top_v.sum(axis=-1) - both)
 
 
-def entropy_bits(p: np.ndarray) -> np.ndarray:
-    """(...) entropy of distributions (..., N) in bits."""
-    return -(p * np.log2(np.where(p > 0, p, 1))).sum(axis=-1)
-
-
-def jensen_shannon(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """(...) Jensen-Shannon divergence of distributions (..., N), base 2, in [0, 1]; its square root is a metric."""
-    return np.clip(entropy_bits((p + q) / 2) - (entropy_bits(p) + entropy_bits(q)) / 2, 0, 1)
-
-
 def wasserstein_cells(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     """(...) by how many cells mass must move, on average, to turn one distribution (..., N) into the other."""
     return np.abs(np.cumsum(p - q, axis=-1)).sum(axis=-1)

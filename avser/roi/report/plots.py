@@ -155,12 +155,17 @@ def plot_lags(planted: Sequence[float], recovered: Sequence[float], emotions: Se
 
 def plot_confusion(matrix: np.ndarray, emotions: Sequence[str]) -> Figure:
     """Confusions (C, C) of counts, true emotions as rows; shaded and written in percent of the row, with counts."""
+    side = 1.6 + 0.6 * len(emotions)
+    figure = Figure(figsize=(side, side - 0.4), layout="constrained")
+    draw_confusion(figure.subplots(), matrix, emotions)
+    return figure
+
+
+def draw_confusion(ax: Axes, matrix: np.ndarray, emotions: Sequence[str]) -> None:
+    """The same on axes of a larger figure."""
     counts = np.asarray(matrix, dtype=float)
     totals = counts.sum(axis=1, keepdims=True)
     percent = 100 * np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
-    side = 1.6 + 0.6 * len(emotions)
-    figure = Figure(figsize=(side, side - 0.4), layout="constrained")
-    ax = figure.subplots()
     ax.imshow(percent, cmap="Blues", vmin=0, vmax=100)
     for (row, column), share in np.ndenumerate(percent):
         ax.text(column, row, f"{share:.0f}", ha="center", va="bottom", color="white" if share > 55 else INK)
@@ -173,7 +178,6 @@ def plot_confusion(matrix: np.ndarray, emotions: Sequence[str]) -> Figure:
     ax.set(xlabel="answered", ylabel="true")
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    return figure
 
 
 def spectrogram_image(view: ClipView) -> tuple[np.ndarray, float, float]:

@@ -93,18 +93,23 @@ def source_words(source: str) -> str:
 
 
 def faithfulness_warnings(rows: Sequence[FaithfulnessRow], source: str = "") -> list[str]:
-    """A sentence for each salience that does not beat its controls.
+    """A sentence for each salience that does not beat its controls, or that could not (a row's own verdict).
 
     Args:
         source: look at this one alone; all by default.
     """
-    return [
-        f"The {MODALITY_WORDS.get(r.modality, r.modality)} salience ({source_words(r.source)}) does not beat its "
-        f"controls{f' (the strongest: {r.control_name})' if r.control_name else ''}: what it marks carried the answer "
-        "no more than other moments did."
-        for r in rows
-        if not r.is_faithful and source in ("", r.source)
-    ]
+    return [_faithfulness_warning(row) for row in rows if not row.is_faithful and source in ("", row.source)]
+
+
+def _faithfulness_warning(row: FaithfulnessRow) -> str:
+    whose = f"The {MODALITY_WORDS.get(row.modality, row.modality)} salience ({source_words(row.source)})"
+    if row.verdict:
+        return f"{whose} {row.verdict}."
+    strongest = f" (the strongest: {row.control_name})" if row.control_name else ""
+    return (
+        f"{whose} does not beat its controls{strongest}: what it marks carried the answer no more than other moments "
+        "did."
+    )
 
 
 def degenerate_warnings(view: ClipView) -> list[str]:

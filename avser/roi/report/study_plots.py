@@ -18,6 +18,7 @@ from avser.roi.report.view import unbroken
 # Okabe & Ito's colours for those that are told apart by colour, dashes and labels at the ends of the lines.
 LINE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 GREYS = ("#6E6E6E", "#8C8C8C", "#AAAAAA")
+MARKS = "os^vDX"
 LINE_DASHES: tuple = ("-", (0, (6, 2)), (0, (2, 1.5)), (0, (6, 2, 1.5, 2)))
 
 
@@ -63,10 +64,11 @@ def plot_faithfulness(
     insertion: Mapping[str, tuple[np.ndarray, np.ndarray]],
     *,
     controls: Collection[str] = (),
+    title: str = "",
 ) -> Figure:
     """Probability of the answer while moments go (left) and come (right), the most salient ones first.
 
-    A faithful salience falls faster and rises faster than the controls, which are grey and dashed.
+    A faithful salience falls faster and rises faster than the controls, which are grey, each with marks of its own.
 
     Args:
         deletion, insertion: salience or control -> shares of the clip (L,) in [0, 1] and mean probability (L,).
@@ -77,15 +79,16 @@ def plot_faithfulness(
     names = list(dict.fromkeys([*deletion, *insertion]))
     sources = [name for name in names if name not in controls]
     others = [name for name in names if name in controls]
-    for ax, curves, title in zip(panels, (deletion, insertion), ("removed", "alone"), strict=True):
+    for ax, curves, way in zip(panels, (deletion, insertion), ("removed", "alone"), strict=True):
         for name in sorted(curves, key=lambda n: n not in controls):  # saliences over the controls
             shares, probability = curves[name]
             ax.plot(100 * np.asarray(shares), probability, **_line_style(name, sources, others), label=name)
-        ax.set_xlabel(f"top moments {title}, % of the clip")
+        ax.set_xlabel(f"top moments {way}, % of the clip")
         ax.set_xlim(0, 100)
         plain(ax)
     panels[0].set_ylabel("probability of the answer")
     panels[0].set_ylim(bottom=0)
+    panels[0].set_title(title, loc="left", fontsize=10)
     handles = {line.get_label(): line for ax in panels for line in ax.get_lines()}
     known = [handles[name] for name in [*sources, *others]]
     figure.legend(handles=known, loc="outside right upper", frameon=False, fontsize=8)
@@ -148,7 +151,8 @@ def plot_disagreement(disagreement: Disagreement, emotions: Sequence[str]) -> Fi
 def _line_style(name: str, sources: Sequence[str], others: Sequence[str]) -> dict:
     if name not in sources:
         place = others.index(name)
-        return {"color": GREYS[place % len(GREYS)], "lw": 1.1, "ls": (0, (3 + 2 * place, 2))}
+        mark = {"marker": MARKS[place % len(MARKS)], "ms": 4, "mfc": "white", "mew": 0.9}
+        return {"color": GREYS[place % len(GREYS)], "lw": 1.0, "ls": "-", **mark}
     place = sources.index(name)
     return {"color": LINE_COLOURS[place % len(LINE_COLOURS)], "lw": 1.9, "ls": LINE_DASHES[place % len(LINE_DASHES)]}
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from avser.roi.alignment.compare import Alignment
-from avser.roi.dynamics import DisagreementEpisode
+from avser.roi.dynamics import Disagreement, DisagreementEpisode
 from avser.roi.intervals import step_intervals
 from avser.roi.salience.frequency_map import FrequencyMap
 from avser.structures import AUDIO, FUSED, VIDEO, Curve, Prediction, Region
@@ -62,7 +62,8 @@ class ClipView:
         alignment: None where a modality is missing.
         video, video_type: the recording as a small file that a browser plays, and its media type ("video/mp4",
             "audio/mp4"), see `avser.media.preview`.
-        episodes: where voice and face point to different emotions.
+        disagreement: how far apart voice and face are along the clip; `episodes` are those in which they point to
+            different emotions. None where one of them is missing.
         places: place of the face -> times (T,) and its share (T,) of what the model saw in the frame; NaN for nothing.
         frequency_map: attention of the voice over frequency and time.
         faithfulness: what the saliences are worth, measured on many clips.
@@ -94,7 +95,7 @@ class ClipView:
     mixture: dict[str, np.ndarray] = field(default_factory=dict)
     video: bytes | None = None
     video_type: str = ""
-    episodes: list[DisagreementEpisode] = field(default_factory=list)
+    disagreement: Disagreement | None = None
     places: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
     frequency_map: FrequencyMap | None = None
     faithfulness: list[FaithfulnessRow] = field(default_factory=list)
@@ -103,6 +104,10 @@ class ClipView:
     chance: dict[str, float] = field(default_factory=dict)
     p_values: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+
+    @property
+    def episodes(self) -> list[DisagreementEpisode]:
+        return self.disagreement.episodes if self.disagreement else []
 
     @property
     def emotions(self) -> list[str]:

@@ -34,12 +34,17 @@ class Faithfulness:
         sufficiency: (B, Q) probability lost with nothing but them; low is good, and below 0 it is gained.
         deletion_auc: (B,) area under the probability while moments go, the first ones first; low is good.
         insertion_auc: (B,) area under the probability while they come; high is good.
+        shares: (B, L) shares of the clip, 0 to 1, and the probability `without` (B, L) the first ones, and with
+            these `alone` (B, L): what the areas are taken of.
     """
 
     comprehensiveness: np.ndarray
     sufficiency: np.ndarray
     deletion_auc: np.ndarray
     insertion_auc: np.ndarray
+    shares: np.ndarray
+    without: np.ndarray
+    alone: np.ndarray
 
     def measures(self) -> dict[str, np.ndarray]:
         """Measure -> (B,): the first two as means over the shares (area over the perturbation curve, AOPC)."""
@@ -62,7 +67,7 @@ def measure_faithfulness(
     cell_s: float = CELL_S,
     fractions: Sequence[float] = FRACTIONS,
     more_levels: Sequence[float] = MORE_LEVELS,
-    max_rows: int = 64,
+    max_rows: int | None = None,
     seed: int = 0,
     donors: Batch | None = None,
 ) -> dict[str, Faithfulness]:
@@ -111,12 +116,18 @@ def measure_faithfulness(
     at = np.searchsorted(shares, fractions)
     ends = np.cumsum([len(rank) for rank in ranks.values()])[:-1]
     parts = np.split(p, ends, axis=2)
-    return {name: _score(part, counts / np.maximum(totals, 1), at) for name, part in zip(ranks, parts, strict=True)}
+    taken = np.where(totals > 0, counts / np.maximum(totals, 1), np.nan)
+    return {name: _score(part, taken, at) for name, part in zip(ranks, parts, strict=True)}
 
 
 def concatenate(parts: Sequence[Faithfulness]) -> Faithfulness:
     """One after the other, clip by clip."""
     return Faithfulness(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Faithfulness)))
+
+
+def average(parts: Sequence[Faithfulness]) -> Faithfulness:
+    """The mean of several of the same clips, e.g. of models that differ in their seed."""
+    return Faithfulness(*(np.mean([getattr(part, f.name) for part in parts], axis=0) for f in fields(Faithfulness)))
 
 
 def _score(p: np.ndarray, shares: np.ndarray, at: np.ndarray) -> Faithfulness:
@@ -130,4 +141,7 @@ def _score(p: np.ndarray, shares: np.ndarray, at: np.ndarray) -> Faithfulness:
         sufficiency=(whole - alone[at]).mean(axis=1).T,
         deletion_auc=area[0],
         insertion_auc=area[1],
+        shares=shares.T,
+        without=without.mean(axis=1).T,
+        alone=alone.mean(axis=1).T,
     )

@@ -15,7 +15,6 @@ from avser.roi.alignment.compare import (
     centre_prior,
     chance_coverage_iou,
     common_grid,
-    jensen_shannon,
     measure_alignment,
     measure_pair,
     region_lag_s,
@@ -71,12 +70,6 @@ def test_half_overlapping_boxes() -> None:
     assert a.iou == pytest.approx(1 / 3)
     assert a.onset_difference_s == pytest.approx(-0.25)
     assert a.lag_s == pytest.approx(-0.25)
-
-
-def test_jensen_shannon_by_hand() -> None:
-    p, q = np.array([1.0, 0.0]), np.array([0.5, 0.5])
-    expected = 0.5 * np.log2(1 / 0.75) + 0.5 * (0.5 * np.log2(0.5 / 0.75) + 0.5 * np.log2(0.5 / 0.25))
-    assert jensen_shannon(p, q) == pytest.approx(expected)
 
 
 def test_a_uniform_curve_fills_the_time_and_has_no_correlation() -> None:

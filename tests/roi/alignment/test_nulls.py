@@ -221,6 +221,30 @@ def test_every_shift_of_at_least_a_fifth_of_a_second_is_tried() -> None:
             assert pools.values["r0"][clip, k] == pytest.approx(r)
     test = compare_with_null(stack, "circular shift", measures=["r0"], num_permutations=99, num_resamples=50)
     assert any("1 of 3 clips" in note for note in test.notes)
+    every = [pools.values["r0"][k, :count] for k, count in enumerate(pools.counts)]
+    np.testing.assert_allclose(test.chance["r0"], [values.mean() for values in every])
+    places = np.linspace(0, 1, 5000, endpoint=False)  # both clips are one speaker's: the same place in each pool
+    possible = np.unique(sum(values[(places * len(values)).astype(int)] for values in every) / 2)
+    assert np.abs(test.means["r0"][:, None] - possible).min(axis=1).max() < 1e-9
+
+
+def test_one_clip_can_be_shifted_in_so_many_ways_and_no_more() -> None:
+    stack = make_stack(1, 1, bond=0.99)
+    stack.durations_s = np.array([1.6])  # 25 shifts
+    test = compare_with_null(stack, "circular shift", measures=["r0"], num_permutations=999, num_resamples=50)
+    assert test.results["r0"].p_value == pytest.approx(1 / 26)
+
+
+def test_a_strangers_face_is_stretched_to_the_duration_of_the_voice() -> None:
+    stack = make_stack(3, 1)
+    stack.durations_s = np.array([1.0, 2.0, 4.0])
+    test = compare_with_null(stack, measures=["w1_s"], num_permutations=9, num_resamples=50)
+    audio, video = prepare(stack.audio), prepare(stack.video)
+    i, j = np.indices((3, 3)).reshape(2, 9)
+    w1 = measure_pairs(audio, video, i, j, stack.durations_s[i], ["w1_s"])["w1_s"].reshape(3, 3)
+    off = w1[~np.eye(3, dtype=bool)].mean()
+    assert test.results["w1_s"].chance == pytest.approx(off)
+    assert test.chance["w1_s"][2] == pytest.approx((w1[2, 0] + w1[2, 1]) / 2 + (w1[0, 2] + w1[1, 2]) / 2 - off)
 
 
 def test_placed_regions_overlap_as_often_as_counting_all_places_says() -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from avser.evaluation.statistics import Interval
 from avser.roi.alignment.compare import measure_alignment
-from avser.roi.dynamics import DisagreementEpisode
+from avser.roi.dynamics import Disagreement, DisagreementEpisode
 from avser.roi.localization import LagScores, LocalizationScores
 from avser.roi.report.page import ReportFigure, ReportSummary, write_report
 from avser.roi.report.plots import figure_png, plot_ablation
@@ -99,7 +99,7 @@ def test_names_cannot_become_markup(tmp_path: Path) -> None:
     summary = ReportSummary(
         paragraphs=[NASTY], warnings=[NASTY], tables=[ReportTable(NASTY, [NASTY], [[NASTY]], NASTY, NASTY)]
     )
-    view = make_view(NASTY, corpus=NASTY, speaker=NASTY, true_emotion=NASTY, warnings=[NASTY])
+    view = make_view(NASTY, corpus=NASTY, speaker=NASTY, true_emotion=NASTY, salience_model=NASTY, warnings=[NASTY])
     view.prediction = Prediction(NASTY, NASTY, {NASTY: 0.9, '"><img src=x>': 0.1})
     view.unimodal = {}
     text = written(tmp_path, [view], summary, title=NASTY)
@@ -225,10 +225,15 @@ def test_sentences_on_everything_else() -> None:
         p_values={"iou": 0.0042},
         decision={"audio": 1.25, "video": 0.0, "fused": float("nan")},
         places={"mouth": (times, np.array([0.6, np.nan])), "eyes": (times, np.array([0.2, 0.2]))},
-        episodes=[
-            DisagreementEpisode(0.5, 0.8, 0, 1, 0.6, 0.7, 0.3),
-            DisagreementEpisode(1.0, 1.6, 1, 0, 0.6, 0.7, 0.3),
-        ],
+        disagreement=Disagreement(
+            Curve(np.zeros(0), np.zeros(0)),
+            [
+                DisagreementEpisode(0.5, 0.8, 0, 1, 0.6, 0.7, 0.3),
+                DisagreementEpisode(1.0, 1.6, 1, 0, 0.6, 0.7, 0.3),
+            ],
+            0.45,
+            2.0,
+        ),
     )
     assert describe_clip(view) == [
         "Their regions overlap by 33 % of their union; their strongest moments coincide more than chance would "
@@ -298,6 +303,12 @@ def test_choices_are_there_only_where_there_is_a_choice(tmp_path: Path) -> None:
         ("emotion", "fear", "false"),
     ]
     assert buttons(make_view(by_model={"fused": curves})) == [("model", "", "true"), ("model", "fused", "false")]
+
+
+def test_the_page_says_whose_curves_it_shows(tmp_path: Path) -> None:
+    assert "curves of" not in written(tmp_path, [make_view()])
+    whose = "voice model demo/audio, seed 0"
+    assert f"2.00 s · curves of {whose}</div>" in written(tmp_path, [make_view(salience_model=whose)])
 
 
 def test_strata_are_folded_up_behind_the_tables(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from matplotlib.colors import to_rgb
 from avser.data.manifest import EMOTIONS
 from avser.errors import AvserError
 from avser.evaluation.statistics import Interval
-from avser.roi.dynamics import DisagreementEpisode
+from avser.roi.dynamics import Disagreement, DisagreementEpisode
 from avser.roi.report.plots import (
     EMOTION_COLOURS,
     EMOTION_DASHES,
@@ -137,7 +137,13 @@ def test_svg_needs_no_fonts_and_is_the_same_each_time(tmp_path) -> None:
 
 
 def test_disagreement_has_a_row() -> None:
-    figure = plot_clip(make_view(episodes=[DisagreementEpisode(0.5, 1.5, 0, 1, 0.6, 0.7, 0.3)]))
+    figure = plot_clip(
+        make_view(
+            disagreement=Disagreement(
+                Curve(np.zeros(0), np.zeros(0)), [DisagreementEpisode(0.5, 1.5, 0, 1, 0.6, 0.7, 0.3)], 0.25, 2.0
+            )
+        )
+    )
     row = figure.axes[-1]
     assert [t.get_text() for t in row.texts] == ["anger | fear"]
     assert row.get_ylabel() == "voice |\nface"

@@ -34,8 +34,10 @@ def test_without_a_null_there_is_nothing_to_stand_against() -> None:
 def test_controls_are_grey_under_the_saliences() -> None:
     shares = np.array([0.0, 0.5, 1.0])
     deletion = {name: (shares, np.array([0.8, p, 0.2])) for name, p in {"rise": 0.3, "random": 0.6, "att": 0.4}.items()}
-    figure = plot_faithfulness(deletion, deletion, controls={"random"})
+    figure = plot_faithfulness(deletion, deletion, controls={"random"}, title="voice")
     left, right = figure.axes
+    assert left.get_title(loc="left") == "voice"
+    assert [line.get_marker() for line in left.get_lines()] == ["o", "None", "None"]
     assert [line.get_label() for line in left.get_lines()] == ["random", "rise", "att"]
     grey, *coloured = [to_rgb(line.get_color()) for line in left.get_lines()]
     assert len(set(grey)) == 1

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from avser.roi.dynamics import DisagreementEpisode
+from avser.roi.dynamics import Disagreement, DisagreementEpisode
 from avser.roi.report.timeline import MAX_POINTS, SPAN, build_timeline
 from avser.roi.report.view import ClipView
 from avser.roi.salience.frequency_map import FrequencyMap
@@ -37,7 +37,9 @@ def test_rows_are_those_that_there_are_data_for() -> None:
         places={"mouth": (TIMES, np.full(20, 0.5))},
         regions={"audio": [], "video": []},
         evidence={m: (TIMES, np.full((20, 2), 0.5)) for m in ("audio", "video", "fused")},
-        episodes=[DisagreementEpisode(0.5, 1.0, 0, 1, 0.6, 0.7, 0.3)],
+        disagreement=Disagreement(
+            Curve(np.zeros(0), np.zeros(0)), [DisagreementEpisode(0.5, 1.0, 0, 1, 0.6, 0.7, 0.3)], 0.25, 2.0
+        ),
     )
     assert [row.key for row in build_timeline(view).rows] == [
         "spectrogram",
@@ -120,7 +122,11 @@ def test_where_the_answer_settles_is_marked_in_its_own_row() -> None:
 
 
 def test_an_episode_says_who_says_what() -> None:
-    view = make_view(episodes=[DisagreementEpisode(0.5, 1.0, 0, 1, 0.6, 0.7, 0.3)])
+    view = make_view(
+        disagreement=Disagreement(
+            Curve(np.zeros(0), np.zeros(0)), [DisagreementEpisode(0.5, 1.0, 0, 1, 0.6, 0.7, 0.3)], 0.25, 2.0
+        )
+    )
     (band,) = build_timeline(view).row("apart").overlays
     assert band.text == "voice anger, face fear"
     assert re.findall(r"[\d.]+", str(band.attributes["style"])) == ["25.0", "25.000"]

@@ -12,7 +12,7 @@ import torch
 from avser.config import load_config
 from avser.models.build import build_model
 from avser.models.system import System
-from avser.roi.salience.perturbation import occlusion, perturbed_probabilities, random_blocks, rise
+from avser.roi.salience.perturbation import occlusion, perturbed_probabilities, random_blocks, rise, rows_at_once
 from avser.roi.salience.replacement import operators_of, replace_moments
 from avser.structures import Batch, Output
 
@@ -121,6 +121,19 @@ def test_a_clip_shorter_than_the_window_is_covered_as_a_whole() -> None:
     np.testing.assert_allclose(short.values, odds(True, True, True) - odds(False, False, False), atol=1e-6)
 
 
+@pytest.mark.parametrize("source", [occlusion, rise])
+def test_a_face_of_one_step_has_a_curve_of_one_step(source: Callable) -> None:
+    batch = face_of_ones()
+    batch.feature_mask[:] = False
+    batch.feature_mask[0, 8] = True  # as a row of means over the clip, which stands alone
+    (curve,) = source(FrameReader().eval(), batch, "video", [1], operator="silence")
+    np.testing.assert_allclose(curve.times, [8.5 * 0.05])
+    if source is occlusion:
+        np.testing.assert_allclose(curve.values, odds(True, True, True) - odds(True, True, False), atol=1e-6)
+    batch.feature_mask[0, [4, 5]] = True
+    assert len(source(FrameReader().eval(), batch, "video", [1], operator="silence")[0]) == 9
+
+
 def test_rise_by_hand() -> None:
     """With blocks of one frame the cells are independent, so the value is an average over the 8 states of 3 frames."""
     states = [(a, b, c) for a in (True, False) for b in (True, False) for c in (True, False)]
@@ -184,6 +197,28 @@ def test_batched_equals_one_by_one(listener: System, operator: str) -> None:
             with torch.no_grad():
                 alone = listener(variant).logits.softmax(dim=1)[0]
             np.testing.assert_allclose(together[m, b], alone.numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize("operator", ["mean", "excise"])
+def test_occlusion_of_unequal_clips_together_equals_each_alone(listener: System, operator: str) -> None:
+    batch = voices((0.9, 0.45))
+    together = occlusion(listener, batch, "audio", [0, 2], operator=operator)
+    assert [len(curve) for curve in together] == [18, 9]
+    for i, (curve, emotion) in enumerate(zip(together, (0, 2), strict=True)):
+        length = int(batch.waveform_mask[i].sum())
+        clip = Batch([f"clip{i}"], batch.waveform[i : i + 1, :length], batch.waveform_mask[i : i + 1, :length])
+        (alone,) = occlusion(listener, clip, "audio", [emotion], operator=operator, max_rows=1)
+        np.testing.assert_allclose(curve.times, alone.times)
+        np.testing.assert_allclose(curve.values, alone.values, atol=1e-5)
+        assert np.ptp(curve.values) > 1e-3
+
+
+def test_a_processor_takes_few_rows_at_once() -> None:
+    model = EnergyListener().eval()
+    drops = np.eye(40, dtype=bool)[:, None] & np.ones((1, 2, 1), dtype=bool)
+    perturbed_probabilities(model, voices(), "audio", drops, cell_s=0.05, operator="silence")
+    assert max(model.num_clips_seen) == 16 == rows_at_once(torch.device("cpu"))
+    assert rows_at_once(torch.device("cuda")) == 64
 
 
 def test_variants_of_all_clips_share_batches_and_equal_ones_go_once() -> None:

@@ -6,7 +6,7 @@ import torch
 
 from avser.errors import AvserError
 from avser.models.system import System
-from avser.roi.trust.faithfulness import Faithfulness, concatenate, measure_faithfulness
+from avser.roi.trust.faithfulness import Faithfulness, average, concatenate, measure_faithfulness
 from avser.structures import Batch, Output
 
 NUM_STEPS = 20
@@ -47,6 +47,11 @@ def measure(batch, ranks, **options):
     return measure_faithfulness(
         Linear().eval(), batch, "video", [1] * len(batch), ranks, **{"operator": "silence", **options}
     )
+
+
+def made(num_clips: int, value: float) -> Faithfulness:
+    shapes = [(num_clips, 5), (num_clips, 5), (num_clips,), (num_clips,), *[(num_clips, 9)] * 3]
+    return Faithfulness(*(np.full(shape, value) for shape in shapes))
 
 
 def test_by_hand():
@@ -152,7 +157,24 @@ def test_what_does_not_fit_is_refused():
 
 
 def test_clips_follow_one_another():
-    one = Faithfulness(np.ones((2, 5)), np.zeros((2, 5)), np.ones(2), np.zeros(2))
-    both = concatenate([one, Faithfulness(np.full((1, 5), 3.0), np.zeros((1, 5)), np.full(1, 4.0), np.zeros(1))])
+    one, other = made(2, 1.0), made(1, 4.0)
+    both = concatenate([one, other])
     assert both.comprehensiveness.shape == (3, 5)
     assert both.deletion_auc.tolist() == [1, 1, 4]
+    assert both.without.shape == (3, 9)
+
+
+def test_models_are_averaged_clip_by_clip():
+    both = average([made(2, 1.0), made(2, 4.0)])
+    assert all((values == 2.5).all() for values in vars(both).values())
+    assert both.alone.shape == (2, 9)
+
+
+def test_the_course_is_what_areas_are_taken_of():
+    found = measure(faces(RISING, RISING[:4]), {"a": order(BEST, [*BEST[-4:], *[20] * 16])})["a"]
+    for i, length in enumerate((20, 4)):
+        held = np.array([RISING[:length][::-1][: round(n)].sum() for n in found.shares[i] * length])
+        np.testing.assert_allclose(found.alone[i], held, atol=1e-6)
+        np.testing.assert_allclose(found.without[i], RISING[:length].sum() - held, atol=1e-6)
+        assert np.trapezoid(found.alone[i], found.shares[i]) == pytest.approx(found.insertion_auc[i])
+    assert found.shares[0].tolist() == [0, 0.05, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 1]
