@@ -6,6 +6,7 @@ Libraries are imported inside the commands, so that `avser --help` answers at on
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -20,6 +21,7 @@ from avser.config import GENERAL_PROTOCOLS, config_to_yaml, list_configs, load_c
 from avser.errors import AvserError, ConfigError
 
 if TYPE_CHECKING:
+    from avser.config import Config
     from avser.evaluation.statistics import Interval
     from avser.roi.report.tables import ReportTable
     from avser.structures import Prediction
@@ -88,31 +90,107 @@ def train(
 
     E.g. `avser train av_roi ravdess name=first training.epochs=20`.
     """
+    from accelerate import PartialState
+
     from avser.training.run import train as train_run
 
     folder = train_run(load_config(sources or []), resume=resume, overwrite=overwrite)
-    _print_scores(json.loads((folder / "metrics.json").read_text()), "test", folder)
+    if PartialState().is_main_process:
+        _print_scores(json.loads((folder / "metrics.json").read_text()), "test", folder)
 
 
 @app.command()
 def evaluate(run: Run, split: Annotated[str, typer.Option(help="train, val or test")] = "test") -> None:
     """Score a run's model on a part of its split."""
-    from avser.training.run import evaluate_run
+    from avser.experiments.run_details import evaluate_details
 
-    _print_scores(evaluate_run(run, split), split, run)
+    metrics, tables = evaluate_details(run, split)
+    _print_scores(metrics, split, run)
+    for table in tables:
+        print_table(table)
 
 
 @app.command()
 def ablate(
     sources: Sources = None,
+    over: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=V1,V2",
+            help="what to vary: a key of the configuration, or modality (audio,video,fused), fusion, attention, "
+            "weights or balance; repeat for every combination",
+        ),
+    ] = None,
+    folds: Annotated[str, typer.Option(metavar="0,1|all", help="of the protocol; default: data.fold")] = "",
+    seeds: Annotated[str, typer.Option(metavar="0,1,2", help="default: the configuration's")] = "",
+    reference: Annotated[
+        str, typer.Option(metavar="KEY=V,...", help="cell to compare with; default: the configuration's own values")
+    ] = "",
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="runs side by side; default: 1, on a cluster all that have room")
+    ] = None,
+    cluster: Annotated[
+        str, typer.Option(help="local: this machine; ray: the cluster of $RAY_ADDRESS, or a local one; ray://HOST:PORT")
+    ] = "local",
+    retries: Annotated[int, typer.Option(min=0, help="how often a run is tried again whose process died")] = 1,
+    threads: Annotated[
+        int, typer.Option(min=1, help="of each run; with the same number runs are the same to the last bit")
+    ] = 1,
+    out: Annotated[Path | None, typer.Option(help="folder for tables and figure; default: runs/NAME")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="keep finished runs, go on with the rest")] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Train for voice, face and both on one split, and compare."""
+    """Train for voice, face and both on one split, and compare; or every combination of what --over varies.
+
+    With --over it goes on where it stopped, whether asked to --resume or not. E.g. `avser ablate av_roi ravdess
+    --over modality=audio,video,fused --over fusion=concat,gated --folds all --seeds 0,1,2 --jobs 2`.
+    """
+    config = load_config(sources or [])
+    if over:
+        options = {"folds": folds, "seeds": seeds, "reference": reference, "jobs": jobs, "cluster": cluster}
+        _ablate_grid(config, over, out, **options, retries=retries, threads=threads, overwrite=overwrite)
+        return
+    if folds or seeds or reference or jobs or cluster != "local" or out:
+        raise ConfigError(
+            "--folds, --seeds, --reference, --jobs, --cluster and --out go with --over, e.g. --over "
+            "modality=audio,video,fused"
+        )
     from avser.experiments.ablation import ablate_modalities, ablation_table
 
-    ablation = ablate_modalities(load_config(sources or []), resume=resume, overwrite=overwrite)
+    ablation = ablate_modalities(config, resume=resume, overwrite=overwrite)
     print_table(ablation_table(ablation))
+
+
+@app.command()
+def crossval(
+    sources: Sources = None,
+    folds: Annotated[str, typer.Option("--folds", metavar="all|0,1,..", help="of data.protocol")] = "all",
+    seeds: Annotated[str, typer.Option("--seeds", metavar="0,1,..", help="of the training")] = "0",
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", min=1, help="runs side by side; default: 1, on a cluster all")
+    ] = None,
+    cluster: Annotated[str, typer.Option("--cluster", help="local, ray, or ray://HOST:PORT")] = "local",
+    out: Annotated[Path, typer.Option("--out", help="folder for runs, tables and figure")] = Path("crossval"),
+) -> None:
+    """Train every fold of a protocol with every seed, and score all test clips together.
+
+    The same command goes on where it stopped. E.g. `avser crossval av_roi ravdess data.protocol=emobox --seeds 0,1,2`.
+    """
+    from avser.experiments.cross_validation import cross_validate
+    from avser.experiments.cross_validation_tables import cross_validation_tables, write_cross_validation
+
+    chosen = None if folds == "all" else _read_numbers(folds, "--folds")
+    options: dict[str, Any] = {"jobs": jobs, "cluster": cluster}
+    found = cross_validate(
+        load_config(sources or []), out=out, folds=chosen, seeds=_read_numbers(seeds, "--seeds"), **options
+    )
+    write_cross_validation(found, out, command=shlex.join(["avser", *sys.argv[1:]]))
+    for table in cross_validation_tables(found):
+        print_table(table)
+    typer.echo(f"tables and figure: {out / 'crossval.md'}")
+    for run, reason in found.failures.items():
+        LOG.print(f"failed: {run}: {reason}", markup=False)
+    raise typer.Exit(1 if found.failures else 0)
 
 
 @app.command()
@@ -123,6 +201,10 @@ def roi(
     salience: Annotated[
         str, typer.Option("--salience", help="how to ask for the moments: attention, att_value, occlusion, rise, ...")
     ] = "auto",
+    curves: Annotated[
+        Literal["separate", "fused"],
+        typer.Option(help="from models that only hear or only see, where RUN has them; or from the one that does both"),
+    ] = "separate",
     export: Annotated[
         list[str] | None, typer.Option("--export", help="csv, json, textgrid (Praat), eaf (ELAN); repeat")
     ] = None,
@@ -133,14 +215,16 @@ def roi(
 ) -> None:
     """Find and report the moments that matter, in voice and face.
 
-    RUN is a run, or the folder of an `avser ablate`: curves then come from models that only hear or only see.
+    RUN is a run, or the folder of an `avser ablate`: curves then come from models that only hear or only see, unless
+    --curves fused asks for those of the model of both, whose agreement is no evidence that voice and face agree.
     """
     from avser.experiments.region_report import report_clip, report_split
 
+    options: dict[str, Any] = {"salience": salience, "curves": curves, "formats": export or [], "warn": _warn}
     if clip is None:
-        report = report_split(run, out, salience=salience, formats=export or [], num_clips=clips, num_tested=tested)
+        report = report_split(run, out, num_clips=clips, num_tested=tested, **options)
     else:
-        report = report_clip(run, clip, out, salience=salience, formats=export or [])
+        report = report_clip(run, clip, out, **options)
     typer.echo(f"report: {report}")
 
 
@@ -240,6 +324,31 @@ def print_table(table: ReportTable) -> None:
     out.print(shown)
     for remark in filter(None, (table.caption, table.note)):
         out.print(remark, style="dim", markup=False, highlight=False)
+
+
+def _ablate_grid(config: Config, over: list[str], out: Path | None, **options: Any) -> None:
+    from avser.experiments.ablation_grid import ablate_grid
+    from avser.experiments.ablation_tables import grid_tables, write_grid
+
+    grid = ablate_grid(config, over, **options)
+    paths = write_grid(grid, out or grid.folder, command=f"avser {shlex.join(sys.argv[1:])}")
+    for table in grid_tables(grid):
+        print_table(table)
+    typer.echo(f"ablation: {', '.join(map(str, paths))}")
+    for run, reason in grid.failures.items():
+        LOG.print(f"failed: {run}: {reason}", markup=False)
+    raise typer.Exit(1 if grid.failures else 0)
+
+
+def _warn(sentence: str) -> None:
+    LOG.print(f"warning: {sentence}", markup=False)
+
+
+def _read_numbers(text: str, option: str) -> list[int]:
+    words = text.split(",")
+    if not all(word.isdecimal() for word in words) or len(set(map(int, words))) < len(words):
+        raise ConfigError(f"{option} {text}: write numbers from 0 upwards with commas between them, each once: 0,1,2")
+    return [int(word) for word in words]
 
 
 def _print_scores(metrics: dict[str, Any], split: str, folder: Path) -> None:

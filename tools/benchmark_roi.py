@@ -35,10 +35,8 @@ def bench_saliences(files: Sequence[Path], _: Path) -> ReportTable:
         "regions from attention": lambda: _regions(model, batch),
         "gradient times input": lambda: find_salience(model, batch, AUDIO, emotions, "grad_input"),
         "occlusion, a window at a time": lambda: _occlude_one_by_one(model, batch),
-        "occlusion, batched": lambda: find_salience(model, batch, AUDIO, emotions, "occlusion", max_rows=16),
-        "RISE, 64 masks, batched": lambda: find_salience(
-            model, batch, AUDIO, emotions, "rise", num_masks=64, max_rows=16
-        ),
+        "occlusion, batched": lambda: find_salience(model, batch, AUDIO, emotions, "occlusion"),
+        "RISE, 64 masks, batched": lambda: find_salience(model, batch, AUDIO, emotions, "rise", num_masks=64),
     }
     seconds = {name: _best(way) for name, way in ways.items()}
     first, loop = seconds["forward pass alone"], seconds["occlusion, a window at a time"]

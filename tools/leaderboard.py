@@ -23,6 +23,7 @@ from avser.cli import print_table
 from avser.errors import AvserError, ConfigError
 from avser.experiments.leaderboard import build_leaderboard
 from avser.experiments.leaderboard_tables import (
+    find_place,
     insert_board,
     leaderboard_markdown,
     leaderboard_tables,
@@ -34,7 +35,10 @@ from tools.published import PUBLISHED
 def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else list(arguments)
     args = _parser().parse_args(given)
+    place = args.out.absolute().name
     try:
+        if args.page:
+            find_place(args.page, place)  # hours before there is a board to put there
         board = build_leaderboard(
             args.systems,
             corpus=args.corpus,
@@ -52,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = f"python -m tools.leaderboard {shlex.join(given)}"
         write_leaderboard(board, args.out, command=command)
         if args.page:
-            insert_board(args.page, args.out.name, leaderboard_markdown(board, command))
+            insert_board(args.page, place, leaderboard_markdown(board, command))
     except AvserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
@@ -87,7 +91,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--compare", nargs=2, action="append", default=[], metavar=("A", "B"), help="two rows, paired by clip; repeat"
     )
-    parser.add_argument("--page", type=Path, metavar="FILE.md", help="puts the tables there, into <!-- board:OUT -->")
+    parser.add_argument(
+        "--page",
+        type=Path,
+        metavar="FILE.md",
+        help="puts the tables there, between <!-- board:OUT --> and <!-- end:OUT -->; OUT is the last part of DIR",
+    )
     parser.add_argument("--jobs", type=_jobs, default=1, help="runs side by side, each in a process; default: 1")
     return parser
 

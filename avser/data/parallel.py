@@ -21,6 +21,7 @@ Function = Callable[[list[Item]], list[Result]]
 OnCrash = Callable[[Item], Result]
 
 BACKENDS = ("local", "ray")
+RAY_CLIENT = "ray://"
 
 
 def map_chunks(
@@ -31,6 +32,8 @@ def map_chunks(
     chunk_size: int,
     on_crash: OnCrash[Item, Result],
     backend: str = "local",
+    num_cpus: int = 1,
+    use_gpus: bool = False,
 ) -> Iterator[Result]:
     """Yield one result an item, as they come.
 
@@ -41,15 +44,19 @@ def map_chunks(
         on_crash: the result of an item during which a worker died, e.g. by a decoder's segmentation fault.
         backend: "local": processes of this machine. "ray": tasks on the cluster that $RAY_ADDRESS names, or on a local
             one, started for the purpose, where it is unset; every node needs avser and the same paths.
+            "ray://HOST:PORT": tasks on the cluster there.
+        num_cpus: that Ray keeps for each chunk.
+        use_gpus: Ray gives each chunk a GPU of the cluster, or a share of one where there are fewer than workers.
 
     Raises:
         ConfigError: unknown backend; Ray is not installed, or its cluster cannot be reached.
     """
     chunks = [list(items[i : i + chunk_size]) for i in range(0, len(items), chunk_size)]
-    if backend not in BACKENDS:
-        raise ConfigError(f"backend={backend!r}: allowed are {', '.join(BACKENDS)}")
-    if backend == "ray":
-        return _on_ray(_import_ray(), function, chunks, workers, on_crash)
+    if backend not in BACKENDS and not backend.startswith(RAY_CLIENT):
+        raise ConfigError(f"backend={backend!r}: allowed are {', '.join(BACKENDS)} and {RAY_CLIENT}HOST:PORT")
+    if backend != "local":
+        address = backend if backend.startswith(RAY_CLIENT) else ""
+        return _on_ray(_import_ray(), function, chunks, workers, on_crash, address, num_cpus, use_gpus)
     return _in_this_process(function, chunks) if workers == 1 else _in_processes(function, chunks, workers, on_crash)
 
 
@@ -116,18 +123,26 @@ def _import_ray() -> Any:
 
 
 def _on_ray(
-    ray: Any, function: Function[Item, Result], chunks: list[list[Item]], workers: int, on_crash: OnCrash[Item, Result]
+    ray: Any,
+    function: Function[Item, Result],
+    chunks: list[list[Item]],
+    workers: int,
+    on_crash: OnCrash[Item, Result],
+    address: str,
+    num_cpus: int,
+    use_gpus: bool,
 ) -> Iterator[Result]:
     """Plain tasks rather than joblib's Ray backend: that one gives no result before the last, and loses all of them
     to one crash; here each result comes when it is ready, and a crash names its own chunk."""
-    started = _connect(ray)
+    started = _connect(ray, address or _address())
     try:
-        task = ray.remote(max_retries=0)(function)
+        num_gpus = min(1.0, ray.cluster_resources().get("GPU", 0) / max(1, min(workers, len(chunks))))
+        task = ray.remote(max_retries=0, num_cpus=num_cpus, num_gpus=num_gpus if use_gpus else 0)(_apply)
         waiting, running = chunks[::-1], dict[Any, list[Item]]()
         while waiting or running:
             while waiting and len(running) < workers:
                 chunk = waiting.pop()
-                running[task.remote(chunk)] = chunk
+                running[task.remote(function, chunk)] = chunk
             (ready,), _ = ray.wait(list(running), num_returns=1)
             chunk = running.pop(ready)
             try:
@@ -144,14 +159,21 @@ def _on_ray(
             ray.shutdown()
 
 
-def _connect(ray: Any) -> bool:
-    """Whether Ray was started or joined here."""
+def _apply(function: Function[Item, Result], chunk: list[Item]) -> list[Result]:
+    """Ray takes functions alone; this one calls whatever can be called."""
+    return function(chunk)
+
+
+def _connect(ray: Any, address: str) -> bool:
+    """Whether Ray was started or joined here; without an address a local one is started."""
     if ray.is_initialized():
         return False
+    settings: dict[str, Any] = {"address": address} if address else {"include_dashboard": False}
     try:
-        ray.init(log_to_driver=False, logging_level="ERROR", **({} if _address() else {"include_dashboard": False}))
+        ray.init(log_to_driver=False, logging_level="ERROR", **settings)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        where = f"the cluster at RAY_ADDRESS={_address()}" if _address() else "a local cluster"
+        named = f"RAY_ADDRESS={address}" if address == _address() else address
+        where = f"the cluster at {named}" if address else "a local cluster"
         raise ConfigError(f"backend=ray: {where} cannot be used ({error}); start it, or take backend=local") from error
     return True
 

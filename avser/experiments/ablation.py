@@ -14,11 +14,11 @@ from accelerate import Accelerator
 from avser.config import Config
 from avser.errors import ConfigError
 from avser.evaluation.metrics import Scores
+from avser.evaluation.pooled import mean_uar
 from avser.evaluation.statistics import Interval, paired_difference, paired_permutation
-from avser.experiments.leaderboard import mean_uar
 from avser.experiments.run_grid import check_same_settings
 from avser.experiments.unseen import check_unseen
-from avser.roi.report.tables import ReportTable
+from avser.roi.report.tables import ReportTable, format_p
 from avser.structures import AUDIO, FUSED, MODALITIES, VIDEO, Batch
 from avser.training.checkpoint import MODEL_FILE, load_trained
 from avser.training.loop import Predictions, evaluate
@@ -99,6 +99,8 @@ def single_modality(config: Config, name: str) -> Config:
     part = copy.deepcopy(config)
     part.name = f"{config.name}/{name}"
     part.model.modalities = list(MODALITIES) if name == FUSED else [name]
+    if name != FUSED:
+        part.training.balance = "none"  # there is nothing to balance, and training would refuse
     return part
 
 
@@ -135,7 +137,7 @@ def ablation_table(ablation: ModalityAblation) -> ReportTable:
     return ReportTable(
         "Voice, face, both",
         ["model", "UAR, %", "WA, %", "fused minus this, points", "p"],
-        [[row.label, row.scores.uar, row.scores.wa, row.difference, row.p_value] for row in ablation.rows],
+        [[row.label, row.scores.uar, row.scores.wa, row.difference, format_p(row.p_value)] for row in ablation.rows],
         f"{scores.num_clips} test clips of {scores.num_speakers} speakers. UAR: unweighted average recall; "
         "WA: accuracy. Intervals are 95 %, from resampling speakers; p is two-sided, of the difference in UAR, from "
         "letting both models change places for whole speakers. With G speakers p is never below 2 / 2^G.",

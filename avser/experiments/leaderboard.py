@@ -8,20 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from avser.config import load_config
 from avser.errors import AvserError, CheckpointError
-from avser.evaluation.statistics import Interval, clustered_interval, paired_difference, paired_permutation
+from avser.evaluation.pooled import compare_pools, score_pool
+from avser.evaluation.statistics import Interval
 from avser.experiments.leaderboard_plan import Entry, Join, count_folds, find_pair, read_entries, read_joins, run_config
 from avser.experiments.run_grid import run_folder, run_grid
-from avser.experiments.run_result import Answers, RunResult, join_runs, read_run
+from avser.experiments.run_result import Cell, RunResult, join_runs, pool_answers, read_run
 
 STRICT, PAPER = "strict", "paper"
-
-Cell = tuple[int, int]  # fold, seed
 
 
 @dataclass(frozen=True)
@@ -189,10 +187,8 @@ def score_row(row: BoardRow) -> None:
         return
     runs = list(row.runs.values())
     row.kind = STRICT if all(run.is_strict for run in runs) else PAPER
-    speakers, counts = count_answers({cell: run.test for cell, run in row.runs.items()}, _num_classes(row))
-    row.num_speakers = len(speakers)
-    row.num_clips = len({clip_id for run in runs for clip_id in run.test.clip_ids})
-    row.uar, row.wa = (_percent(clustered_interval(counts, speakers, metric)) for metric in (mean_uar, mean_wa))
+    scores = score_pool(pool_answers({cell: run.test for cell, run in row.runs.items()}))
+    row.num_clips, row.num_speakers, row.uar, row.wa = scores.num_clips, scores.num_speakers, scores.uar, scores.wa
 
 
 def compare_rows(board: Leaderboard, first: BoardRow, second: BoardRow) -> None:
@@ -214,60 +210,11 @@ def compare_rows(board: Leaderboard, first: BoardRow, second: BoardRow) -> None:
         return
     if num_left_out:
         board.notes.append(f"{names}: {num_left_out} test clips that only one of them answered are left out")
-    num_classes = _num_classes(first)
-    (speakers, counts_a), (_, counts_b) = count_answers(a, num_classes), count_answers(b, num_classes)
-    found: list[Any] = []
-    for metric in (mean_uar, mean_wa):
-        difference = paired_difference(counts_a, counts_b, speakers, metric)
-        found += [_percent(difference), paired_permutation(counts_a, counts_b, speakers, metric)]
-    num_clips = len({clip_id for found in a.values() for clip_id in found.clip_ids})
-    board.comparisons.append(Comparison(first.name, second.name, list(a), num_clips, len(speakers), *found))
-
-
-def count_answers(answers: Mapping[Cell, Answers], num_classes: int) -> tuple[list[str], np.ndarray]:
-    """Confusion matrices of every speaker and seed, summed over folds.
-
-    Returns:
-        G speakers, sorted; counts (G, S, C, C), true emotion before answer.
-    """
-    speakers = sorted({speaker for found in answers.values() for speaker in found.speakers})
-    seeds = sorted({seed for _, seed in answers})
-    place = {speaker: g for g, speaker in enumerate(speakers)}
-    counts = np.zeros((len(speakers), len(seeds), num_classes, num_classes))
-    for (_, seed), found in answers.items():
-        owners = np.array([place[speaker] for speaker in found.speakers])
-        np.add.at(counts[:, seeds.index(seed)], (owners, found.labels, found.answers), 1)
-    return speakers, counts
-
-
-def mean_uar(counts: np.ndarray) -> float:
-    """Mean over seeds of the mean recall of the emotions that occur; NaN where a seed has no clips.
-
-    Args:
-        counts: (G, S, C, C) of some speakers.
-    """
-    confusion = counts.sum(axis=0)
-    num_true = confusion.sum(axis=2)  # (S, C)
-    hits = confusion.diagonal(axis1=1, axis2=2)
-    recall = np.divide(hits, num_true, out=np.zeros_like(num_true), where=num_true > 0)
-    num_occurring = (num_true > 0).sum(axis=1)
-    return float(np.mean(recall.sum(axis=1) / num_occurring)) if num_occurring.all() else float("nan")
-
-
-def mean_wa(counts: np.ndarray) -> float:
-    """Mean over seeds of the share of clips answered right; as `mean_uar`."""
-    confusion = counts.sum(axis=0)
-    num_clips = confusion.sum(axis=(1, 2))
-    hits = confusion.diagonal(axis1=1, axis2=2).sum(axis=1)
-    return float(np.mean(hits / num_clips)) if num_clips.all() else float("nan")
-
-
-def _num_classes(row: BoardRow) -> int:
-    return len(next(iter(row.runs.values())).metrics["emotions"])
-
-
-def _percent(interval: Interval) -> Interval:
-    return Interval(100 * interval.value, 100 * interval.low, 100 * interval.high)
+    found = compare_pools(pool_answers(a), pool_answers(b))
+    sizes = found.num_clips, found.num_speakers
+    board.comparisons.append(
+        Comparison(first.name, second.name, list(a), *sizes, found.uar, found.uar_p, found.wa, found.wa_p)
+    )
 
 
 def _split_notes(board: Leaderboard, folds: Sequence[int]) -> list[str]:

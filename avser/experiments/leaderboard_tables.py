@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -14,7 +15,7 @@ from avser.errors import ConfigError
 from avser.evaluation.statistics import Interval
 from avser.experiments.leaderboard import PAPER, STRICT, BoardRow, Leaderboard
 from avser.roi.report.table_markdown import escape_cell, tables_markdown
-from avser.roi.report.tables import ReportTable
+from avser.roi.report.tables import ReportTable, format_p
 from avser.training.checkpoint import versions, write_json, write_text
 
 TITLES = {
@@ -72,21 +73,40 @@ def leaderboard_markdown(board: Leaderboard, command: str = "") -> str:
 
 
 def insert_board(page: Path, name: str, markdown: str) -> None:
-    """Put a board where a page of Markdown has room for it, between <!-- board:NAME --> and <!-- end:NAME -->.
+    """Put a board where a page of Markdown has room for it, see `find_place`.
 
     Headings go one level down, below those of the page.
 
     Raises:
-        ConfigError: the page does not exist, or has no such place.
+        ConfigError: the page cannot be written, or has no such place.
+    """
+    before, after = find_place(page, name)
+    deeper = re.sub(r"^#", "##", markdown.strip(), flags=re.MULTILINE)
+    write_text(page, f"{before}\n\n{deeper}\n\n{after}")
+
+
+def find_place(page: Path, name: str) -> tuple[str, str]:
+    """What a page has up to <!-- board:NAME --> and from <!-- end:NAME --> on, both included.
+
+    Raises:
+        ConfigError: there is no such page, it cannot be read or written, or the two marks are not there once each, in
+            this order, with no other board's between them.
     """
     begin, end = f"<!-- board:{name} -->", f"<!-- end:{name} -->"
-    text = page.read_text(encoding="utf-8") if page.is_file() else ""
-    before, found, rest = text.partition(begin)
-    _, closed, after = rest.partition(end)
-    if not found or not closed:
-        raise ConfigError(f"{page}: has no place for the board; write {begin} and {end} where it should stand")
-    deeper = re.sub(r"^#", "##", markdown.strip(), flags=re.MULTILINE)
-    write_text(page, f"{before}{begin}\n\n{deeper}\n\n{end}{after}")
+    wanted = f"write {begin} and {end} once each, in this order, where the board should stand"
+    if not page.is_file():
+        raise ConfigError(f"{page}: there is no such page; make it, and {wanted}")
+    try:
+        text = page.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{page}: not readable as text in UTF-8 ({error})") from error
+    if not (os.access(page, os.W_OK) and os.access(page.parent, os.W_OK)):
+        raise ConfigError(f"{page}: may not be written; change its permissions or those of its folder")
+    before, _, rest = text.partition(begin)
+    between, _, after = rest.partition(end)
+    if (text.count(begin), text.count(end)) != (1, 1) or end in before or re.search("<!-- (board|end):", between):
+        raise ConfigError(f"{page}: has no place for the board; {wanted}")
+    return before + begin, end + after
 
 
 # --- tables ------------------------------------------------------------------------------------------------------
@@ -150,7 +170,7 @@ def _comparison_table(board: Leaderboard) -> ReportTable:
             [
                 f"{c.first} minus {c.second}",
                 *(len(c.cells), c.num_clips, c.num_speakers),
-                *(c.uar, c.uar_p, c.wa, c.wa_p),
+                *(c.uar, format_p(c.uar_p), c.wa, format_p(c.wa_p)),
             ]
             for c in board.comparisons
         ],

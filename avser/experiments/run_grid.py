@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -17,74 +15,129 @@ from accelerate import Accelerator
 from avser.config import Config, config_differences, load_config
 from avser.data.parallel import map_chunks
 from avser.errors import AvserError, CheckpointError
+from avser.experiments.run_job import LOG_FILE, enter_folder, job_log, job_threads
 from avser.training.checkpoint import MODEL_FILE, STATE_FILE, load_trained, read_progress, write_json
 from avser.training.fit import CONSOLE
+from avser.training.record import note_machine, read_record
 from avser.training.run import train
 from avser.training.run_data import load_data
 
 TIMING_FILE = "timing.json"
 METRICS_FILE = "metrics.json"
 
+Finish = Callable[..., bool]  # (config, *, num_jobs) -> was there anything to do?
+
 
 @dataclass(frozen=True)
 class RunTiming:
-    """How long a run took and how fast its model answers; None: not measured.
+    """How fast a run learned and its model answers; None: not measured. On what machine tells `record.json`.
 
     Attributes:
-        seconds: wall time of the training call: reading, validation and the test included.
         num_epochs: trained in all, over every stage.
-        num_timed_epochs: those within `seconds`; fewer where the run was interrupted and went on.
-        training_clips_per_s: training clips times timed epochs, over `seconds`.
+        training_clips_per_s: training clips times epochs over the wall time, reading, validation and the test included.
         inference_clips_per_s: forward passes alone over the test split, in batches of 32 that are loaded already.
-        num_threads: of torch, in this process.
         num_jobs: runs that were trained side by side, and slowed each other down.
     """
 
-    seconds: float | None
     num_epochs: int
-    num_timed_epochs: int
     training_clips_per_s: float | None
     inference_clips_per_s: float | None
     num_parameters: int
-    num_threads: int
     num_jobs: int
-    device: str
-    machine: str
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one run: `reason` says why it failed, and is empty where it did not."""
+    """What became of one run: `reason` says why it failed, and is empty where it did not.
+
+    Attributes:
+        trained: there was something to do.
+        died: its process came to an end before the run did.
+    """
 
     number: int
     trained: bool
     reason: str = ""
+    died: bool = False
 
 
-def run_grid(configs: Sequence[Config], *, jobs: int = 1) -> list[Outcome]:
-    """Have every run finished, `jobs` processes side by side; a line on stderr as each is done.
+@dataclass(frozen=True)
+class Work:
+    """How a process is to finish runs: see `run_grid`."""
 
-    Each process gets its share of the cores as threads, unless OMP_NUM_THREADS says otherwise.
+    finish: Finish
+    num_jobs: int
+    threads: int | None
+    folder: Path | None  # where to work; None: in the process that runs the grid
+
+
+def run_grid(
+    configs: Sequence[Config],
+    *,
+    jobs: int | None = 1,
+    cluster: str = "local",
+    retries: int = 1,
+    threads: int | None = None,
+    finish: Finish | None = None,
+) -> list[Outcome]:
+    """Have every run finished, `jobs` side by side; a line on stderr as each is done.
+
+    What a run prints goes to log.txt in its folder. Where a process dies (memory, a fault in a library, a machine that
+    goes), its run is tried again, and goes on from its last epoch; an error that avser raises would only come again.
+
+    Args:
+        jobs: with "local" 1 trains in this process. None: 1 locally; on a cluster all at once, as many as have room.
+        cluster: "local", "ray" or "ray://HOST:PORT", see `avser.data.parallel.map_chunks`.
+        retries: how often a run is tried again whose process died. Locally nobody can tell which of several runs
+            brought their processes down, so each of them is tried alone once more in any case.
+        threads: of torch in each run; None: its share of the cores, unless OMP_NUM_THREADS says otherwise. With the
+            same number, runs are the same to the last bit wherever and beside how many others they are trained.
+        finish: what is to be done for a configuration; by default `finish_run`.
 
     Returns:
         one outcome a configuration, in their order.
     """
+    is_local = cluster == "local"
+    num_jobs = jobs or (1 if is_local else max(1, len(configs)))
+    here = is_local and num_jobs == 1
+    work = Work(finish or finish_run, num_jobs, threads, None if here else Path.cwd())
     outcomes: dict[int, Outcome] = {}
-    work = map_chunks(
-        partial(_finish_runs, num_jobs=jobs),
-        list(enumerate(configs)),
-        workers=jobs,
-        chunk_size=1,
-        on_crash=lambda item: Outcome(item[0], False, "its process died; was there enough memory?"),
-    )
-    for outcome in work:
-        outcomes[outcome.number] = outcome
-        words = f"FAILED: {outcome.reason}" if outcome.reason else "trained" if outcome.trained else "was finished"
-        name = configs[outcome.number].name
-        CONSOLE.print(
-            f"[{len(outcomes)}/{len(configs)}] {name}: {words}", markup=False, highlight=False, soft_wrap=True
+    waiting, rounds = list(enumerate(configs)), max(1, retries if is_local else retries + 1)
+    for again in reversed(range(rounds)):
+        results = map_chunks(
+            partial(_finish_runs, work=work),
+            waiting,
+            workers=num_jobs,
+            chunk_size=1,
+            on_crash=_died,
+            backend=cluster,
+            num_cpus=threads or 1,
+            use_gpus=True,
         )
+        waiting = []
+        for outcome in results:
+            if outcome.died and again:
+                waiting.append((outcome.number, configs[outcome.number]))
+                words = "its process died; it is tried again"
+            else:
+                outcomes[outcome.number] = outcome
+                words = "trained" if outcome.trained else "was finished"
+            _tell(len(outcomes), configs, outcome, words)
     return [outcomes[number] for number in range(len(configs))]
+
+
+def _tell(num_done: int, configs: Sequence[Config], outcome: Outcome, words: str) -> None:
+    if outcome.reason and not words.endswith("again"):
+        words = f"FAILED: {outcome.reason}"
+    line = f"[{num_done}/{len(configs)}] {configs[outcome.number].name}: {words}"
+    CONSOLE.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _died(item: tuple[int, Config]) -> Outcome:
+    log = run_folder(item[1]) / LOG_FILE
+    return Outcome(
+        item[0], False, f"its process died; was there enough memory? ({log} says how far it came)", died=True
+    )
 
 
 def finish_run(config: Config, *, num_jobs: int = 1) -> bool:
@@ -98,12 +151,10 @@ def finish_run(config: Config, *, num_jobs: int = 1) -> bool:
     check_same_settings(folder, config)
     if is_finished(folder):
         if not (folder / TIMING_FILE).is_file():
-            write_json(folder / TIMING_FILE, asdict(_time_run(config, num_jobs, None, 0)))
+            write_json(folder / TIMING_FILE, asdict(_time_run(config, num_jobs)))
         return False
-    num_epochs_before, begun = count_epochs(folder), time.perf_counter()
     train(config, resume=True)
-    seconds = time.perf_counter() - begun
-    write_json(folder / TIMING_FILE, asdict(_time_run(config, num_jobs, seconds, num_epochs_before)))
+    write_json(folder / TIMING_FILE, asdict(_time_run(config, num_jobs)))
     return True
 
 
@@ -124,7 +175,8 @@ def check_same_settings(folder: Path, config: Config) -> None:
     if not (folder / "config.yaml").is_file():
         return
     found = config_differences(load_config([folder / "config.yaml"]), config)
-    others = {key: pair for key, pair in found.items() if key not in ("name", "runs") and not key.startswith("roi.")}
+    free = ("name", "runs", "training.trackers")
+    others = {key: pair for key, pair in found.items() if key not in free and not key.startswith("roi.")}
     if others:
         words = "; ".join(f"{key} is {theirs} there, {wanted} asked for" for key, (theirs, wanted) in others.items())
         raise CheckpointError(
@@ -143,16 +195,17 @@ def count_epochs(folder: Path) -> int:
 # --- one process -------------------------------------------------------------------------------------------------
 
 
-def _finish_runs(items: list[tuple[int, Config]], *, num_jobs: int) -> list[Outcome]:
-    if num_jobs > 1:
-        CONSOLE.quiet = True  # progress bars of several processes would write over each other
-    return list(_outcomes(items, num_jobs))
+def _finish_runs(items: list[tuple[int, Config]], *, work: Work) -> list[Outcome]:
+    with job_threads(work.threads):
+        return list(_outcomes(items, work))
 
 
-def _outcomes(items: list[tuple[int, Config]], num_jobs: int) -> Iterator[Outcome]:
+def _outcomes(items: list[tuple[int, Config]], work: Work) -> Iterator[Outcome]:
     for number, config in items:
         try:
-            yield Outcome(number, finish_run(config, num_jobs=num_jobs))
+            if work.folder:
+                enter_folder(work.folder)
+            yield Outcome(number, _finish_logged(config, work))
         except AvserError as error:
             yield Outcome(number, False, str(error))
         except Exception as error:  # a fault in one system is no reason to lose the others
@@ -161,7 +214,15 @@ def _outcomes(items: list[tuple[int, Config]], num_jobs: int) -> Iterator[Outcom
             yield Outcome(number, False, words)
 
 
-def _time_run(config: Config, num_jobs: int, seconds: float | None, num_epochs_before: int) -> RunTiming:
+def _finish_logged(config: Config, work: Work) -> bool:
+    folder = run_folder(config)
+    if is_finished(folder):
+        return work.finish(config, num_jobs=work.num_jobs)  # next to nothing, and nothing to be told of it
+    with job_log(folder / LOG_FILE, config.name, echo=work.folder is None):
+        return work.finish(config, num_jobs=work.num_jobs)
+
+
+def _time_run(config: Config, num_jobs: int) -> RunTiming:
     folder = run_folder(config)
     model, _, _ = load_trained(folder / MODEL_FILE)
     data, device = load_data(config), Accelerator().device
@@ -172,19 +233,13 @@ def _time_run(config: Config, num_jobs: int, seconds: float | None, num_epochs_b
         if number == 0:
             _forward_s(model, batch, device)  # the first pass also pays for what libraries set up
         total_s, num_clips = total_s + _forward_s(model, batch, device), num_clips + len(batch)
-    num_epochs = count_epochs(folder)
-    num_timed = num_epochs - num_epochs_before if seconds else 0
+    record = read_record(folder) or note_machine(folder, device)
     return RunTiming(
-        seconds=seconds,
-        num_epochs=num_epochs,
-        num_timed_epochs=num_timed,
-        training_clips_per_s=len(data.parts["train"]) * num_timed / seconds if seconds and num_timed else None,
+        num_epochs=count_epochs(folder),
+        training_clips_per_s=len(data.parts["train"]) * record.num_epochs / record.seconds if record.seconds else None,
         inference_clips_per_s=num_clips / total_s,
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),
-        num_threads=torch.get_num_threads(),
         num_jobs=num_jobs,
-        device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        machine=_machine(),
     )
 
 
@@ -197,11 +252,3 @@ def _forward_s(model: torch.nn.Module, batch: object, device: torch.device) -> f
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter() - begun
-
-
-def _machine() -> str:
-    """The processor and how many cores of it there are."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores"

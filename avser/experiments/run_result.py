@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,11 @@ import numpy as np
 
 from avser.errors import CheckpointError
 from avser.evaluation.metrics import score_predictions
+from avser.evaluation.pooled import Pool, join_pools
 from avser.experiments.run_grid import METRICS_FILE, TIMING_FILE
+from avser.training.record import read_record
 
+Cell = tuple[int, int]  # fold, seed
 FEWEST = 1e-5  # posteriors are written with five digits; none may count as impossible
 
 
@@ -50,6 +53,7 @@ class RunResult:
 
     Attributes:
         metrics: what metrics.json holds.
+        timing: what record.json and timing.json hold.
         parts: "val" and "test" -> its answers there.
     """
 
@@ -68,28 +72,53 @@ class RunResult:
         return verdict.get("speakers_disjoint") is True and verdict.get("val_apart_from_test") is True
 
 
-def read_run(folder: Path) -> RunResult:
-    """A finished run's scores, timing and answers.
+def read_run(folder: Path, *, needs_timing: bool = True) -> RunResult:
+    """A finished run's scores, timing and answers; nothing in the folder is taken on trust.
+
+    Args:
+        needs_timing: False takes a run without timing.json too, as `avser train` leaves it.
 
     Raises:
         CheckpointError: a file is missing or damaged.
     """
     try:
         metrics = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
-        timing = json.loads((folder / TIMING_FILE).read_text(encoding="utf-8"))
+        has_timing = needs_timing or (folder / TIMING_FILE).is_file()
+        timing = json.loads((folder / TIMING_FILE).read_text(encoding="utf-8")) if has_timing else {}
+        _check_words(metrics, timing)
+        if record := read_record(folder):  # older runs have it all in the one file
+            timing = asdict(record) | timing
         with (folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-        parts = {part: _answers([row for row in rows if row["split"] == part], metrics) for part in ("val", "test")}
+        parts = {part: read_answers([row for row in rows if row["split"] == part], metrics) for part in ("val", "test")}
         for part, found in parts.items():
+            _check_answers(found, part)
             if len(found.clip_ids) != metrics[part]["num_clips"]:
                 raise ValueError(
                     f"{len(found.clip_ids)} {part} clips in predictions.csv, {metrics[part]['num_clips']} were scored"
                 )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, csv.Error) as error:
         raise CheckpointError(
             f"{folder}: not a complete run ({type(error).__name__}: {error}); remove it to train it anew"
         ) from error
     return RunResult(metrics, timing, parts)
+
+
+def pool_answers(answers: Mapping[Cell, Answers]) -> Pool:
+    """The answers of all folds and seeds, one below the other."""
+    return join_pools(
+        [
+            Pool(
+                its.clip_ids,
+                its.speakers,
+                np.full(len(its.clip_ids), seed),
+                its.labels,
+                its.answers,
+                its.probabilities,
+            )
+            for (_, seed), its in answers.items()
+        ]
+    )
 
 
 def join_runs(runs: Mapping[str, RunResult]) -> RunResult:
@@ -131,7 +160,25 @@ def join_runs(runs: Mapping[str, RunResult]) -> RunResult:
     return RunResult({**kept, "verdict": verdict, "notes": notes, **scores}, _join_timings(list(runs.values())), parts)
 
 
-def _answers(rows: Sequence[Mapping[str, str]], metrics: Mapping[str, Any]) -> Answers:
+def _check_words(metrics: Any, timing: Any) -> None:
+    if not isinstance(metrics, dict) or not isinstance(timing, dict):
+        raise ValueError(f"{METRICS_FILE} and {TIMING_FILE} must hold keys and values")
+    emotions = metrics["emotions"]
+    if not isinstance(emotions, list) or not all(isinstance(e, str) for e in emotions) or len(set(emotions)) < 2:
+        raise ValueError(f"{METRICS_FILE}: emotions must be a list of two words or more")
+    if len(set(emotions)) < len(emotions):
+        raise ValueError(f"{METRICS_FILE}: an emotion is named twice")
+
+
+def _check_answers(found: Answers, part: str) -> None:
+    if len(set(found.clip_ids)) < len(found.clip_ids):
+        raise ValueError(f"a {part} clip stands twice in predictions.csv")
+    if not ((found.probabilities >= 0) & (found.probabilities <= 1)).all():  # NaN is neither
+        raise ValueError("a probability in predictions.csv is not between 0 and 1")
+
+
+def read_answers(rows: Sequence[Mapping[str, str]], metrics: Mapping[str, Any]) -> Answers:
+    """Rows of a predictions.csv, of a run with these metrics."""
     emotions = metrics["emotions"]
     index = {emotion: i for i, emotion in enumerate(emotions)}
     labels, answers = (np.array([index[row[key]] for row in rows], dtype=int) for key in ("emotion", "predicted"))

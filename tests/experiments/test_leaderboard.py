@@ -13,21 +13,20 @@ from sklearn.metrics import accuracy_score, recall_score
 
 from avser.config import load_config
 from avser.errors import ConfigError
+from avser.evaluation.pooled import mean_uar, mean_wa
 from avser.evaluation.statistics import Interval
 from avser.experiments.leaderboard import (
     BoardRow,
+    Comparison,
     Leaderboard,
     Published,
     build_leaderboard,
     compare_rows,
-    count_answers,
-    mean_uar,
-    mean_wa,
     score_row,
 )
 from avser.experiments.leaderboard_plan import Entry, count_folds, read_entries, read_joins
 from avser.experiments.leaderboard_tables import leaderboard_markdown, leaderboard_tables, write_leaderboard
-from avser.experiments.run_result import Answers, RunResult
+from avser.experiments.run_result import Answers, RunResult, pool_answers
 
 SMALL = [
     "model.modalities=[audio]",
@@ -137,9 +136,9 @@ def test_an_unfinished_run_goes_on(board, build, out, tmp_path):
     assert not again.failures
     assert (run / "model.safetensors").stat().st_mtime_ns == before  # it went on after its one epoch, to the test
     assert row_of(again, "av_roi").uar == row_of(board, "av_roi").uar
-    timing = json.loads((run / "timing.json").read_text())
-    assert (timing["num_epochs"], timing["num_timed_epochs"]) == (1, 0)
-    assert timing["training_clips_per_s"] is None
+    timing, record = (json.loads((run / name).read_text()) for name in ("timing.json", "record.json"))
+    assert (timing["num_epochs"], record["num_epochs"], record["num_starts"]) == (1, 1, 2)
+    assert timing["training_clips_per_s"] == pytest.approx(18 / record["seconds"])
 
 
 def test_a_run_of_other_settings_is_refused_with_the_difference(board, build, out):
@@ -162,10 +161,12 @@ def test_a_damaged_run_is_told(board, build, out, tmp_path):
 
 def test_every_run_tells_what_it_cost(board, out):
     for run in RUNS:
-        timing = json.loads((out / "runs" / run / "timing.json").read_text())
-        assert timing["training_clips_per_s"] == pytest.approx(18 * timing["num_epochs"] / timing["seconds"])
+        folder = out / "runs" / run
+        timing, record = (json.loads((folder / name).read_text()) for name in ("timing.json", "record.json"))
+        assert timing["training_clips_per_s"] == pytest.approx(18 * timing["num_epochs"] / record["seconds"])
         assert timing["inference_clips_per_s"] > 0
-        assert timing["machine"]
+        assert record["machine"]
+        assert set(timing) & set(record) == {"num_epochs"}
     with_scores, without = (row_of(board, name).timings("num_parameters")[0] for name in ("av_roi", "av_roi-mean"))
     assert with_scores > without > 0
 
@@ -219,6 +220,14 @@ def test_a_cell_with_a_bar_does_not_break_the_page():
     assert line.replace("\\|", "").count("|") == 8
 
 
+def test_a_p_value_is_never_written_as_zero():
+    even = Interval(0.0, 0.0, 0.0)
+    comparison = Comparison("one", "other", [(0, 0)], 2, 2, uar=even, uar_p=0.0002, wa=even, wa_p=0.04)
+    board = Leaderboard("c", "p", [0], [0], [made_row("one", {(0, 0): ([0, 1], [0, 1])})], [comparison])
+    (line,) = [line for line in leaderboard_markdown(board).splitlines() if "one minus other" in line]
+    assert line.split(" | ")[-3:] == ["< 0.001", "0.000 [0.000, 0.000]", "0.040 |"]
+
+
 @pytest.mark.slow
 def test_processes_side_by_side_give_the_same_board(board, build, tmp_path):
     beside = build(tmp_path, "av_roi", "av_roi:broken", jobs=2)
@@ -269,7 +278,7 @@ def test_seeds_are_averaged_over_their_pooled_folds():
     assert row.uar.value == pytest.approx(100 * ((1 / 4 + 1) / 2 + 1 / 2) / 2)
     assert row.wa.value == pytest.approx(100 * (2 / 5 + 4 / 5) / 2)
     assert (row.num_clips, row.num_speakers) == (5, 4)
-    speakers, counts = count_answers({cell: run.test for cell, run in row.runs.items()}, 3)
+    speakers, counts = pool_answers({cell: run.test for cell, run in row.runs.items()}).count()
     assert speakers == ["0-0", "0-1", "1-0", "1-1"]
     assert counts.sum() == 10
     assert counts[0, 0, 1, 1] == 1  # clip 2 of fold 0, first seed

@@ -1,12 +1,13 @@
 """The door to the leaderboard: what it takes, what it prints, how it exits; and what papers report."""
 
 import json
+import os
 
 import pytest
 import yaml
 
 from avser.errors import ConfigError
-from avser.experiments.leaderboard_tables import insert_board
+from avser.experiments.leaderboard_tables import find_place, insert_board
 from tools.leaderboard import main
 from tools.published import PUBLISHED
 
@@ -69,9 +70,51 @@ def test_every_published_number_says_where_it_is_from():
             assert number.value is None or 0 < number.value < 100
 
 
-def test_a_page_without_room_for_the_board_is_left_alone(tmp_path):
+BEGIN, END = "<!-- board:out -->", "<!-- end:out -->"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# Mine\n",
+        f"{BEGIN}\n",
+        f"{END}\n",
+        f"{END}\n{BEGIN}\n",
+        f"{BEGIN}\n{BEGIN}\n{END}\n",
+        f"{BEGIN}\n{END}\n{END}\n",
+        f"{BEGIN}\n<!-- board:other -->\n<!-- end:other -->\n{END}\n",
+    ],
+)
+def test_a_page_without_room_for_the_board_is_left_alone(text, tmp_path):
     page = tmp_path / "page.md"
-    page.write_text("# Mine\n<!-- board:out -->\n")
-    with pytest.raises(ConfigError, match="<!-- end:out -->"):
+    page.write_text(text)
+    with pytest.raises(ConfigError, match=f"write {BEGIN} and {END} once each"):
         insert_board(page, "out", "# Board")
-    assert page.read_text() == "# Mine\n<!-- board:out -->\n"
+    assert page.read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "there is no such page"),
+        (f"{END}{BEGIN}".encode(), "has no place for the board"),
+        (b"\xff" + f"{BEGIN}{END}".encode(), "not readable as text"),
+    ],
+)
+def test_a_page_that_cannot_take_the_board_stops_before_training(content, words, corpus, tmp_path, capsys):
+    page = tmp_path / "page.md"
+    if content is not None:
+        page.write_bytes(content)
+    rest = ["--corpus", corpus, "--protocol", "speaker_holdout", "--out", str(tmp_path / "out"), "--page", str(page)]
+    assert main(["av_roi", *rest]) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_page_that_must_not_be_written_is_told(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(f"{BEGIN}\n{END}\n")
+    page.chmod(0o444)
+    with pytest.raises(ConfigError, match="may not be written"):
+        find_place(page, "out")
