@@ -163,6 +163,8 @@ def plan_cells(config: Config, axes: Sequence[Axis]) -> list[GridCell]:
     for values in product(*(axis.values for axis in axes)):
         overrides = [text for axis, value in zip(axes, values, strict=True) for text in axis.overrides(value)]
         made = load_config(overrides, base=config)
+        if len(made.model.modalities) < 2:
+            made.training.balance = "none"  # nothing to balance; training would refuse
         groups.setdefault(repr(asdict(effective_config(made))), []).append((values, made))
     return [
         GridCell(

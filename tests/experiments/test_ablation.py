@@ -123,6 +123,11 @@ def test_the_cells_differ_in_nothing_but_name_and_modalities(config):
         assert part == config
 
 
+def test_one_modality_has_nothing_to_balance(config):
+    config = load_config(["training.balance=ogm_ge"], base=config)
+    assert [single_modality(config, name).training.balance for name in CELLS] == ["none", "none", "ogm_ge"]
+
+
 def test_one_modality_cannot_be_ablated(tiny_config):
     with pytest.raises(ConfigError, match="needs audio and video"):
         ablate_modalities(tiny_config("model.modalities=[audio]"))

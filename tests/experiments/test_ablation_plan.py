@@ -105,6 +105,8 @@ def test_one_modality_has_nothing_to_balance():
     _, cells = plan("modality=audio,fused", "balance=none,ogm_ge", "training.balance_alpha=0.3,0.5")
     assert cells[0].label == "audio"
     assert len(cells) == 5
+    _, (voice, both) = plan("modality=audio,fused", "balance=ogm_ge")
+    assert (voice.config.training.balance, both.config.training.balance) == ("none", "ogm_ge")
 
 
 def test_a_table_of_face_features_has_no_weights():
