@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from avser.experiments.alignment_study import ALL, LEADS, MAIN_NULL, AlignmentStudy, Stratum
 from avser.experiments.alignment_words import WORDS
 from avser.roi.alignment.nulls import NULLS
-from avser.roi.report.tables import Cell, ReportTable
+from avser.roi.report.tables import Cell, ReportTable, format_p
 
 STRATA = ("r0", "r_max", "js", "iou")  # the measures that are shown apart by emotion and the like; JSON has them all
 HINT = {"greater": "higher is more aligned", "less": "lower is more aligned"}
@@ -28,9 +28,9 @@ def _null_table(study: AlignmentStudy, null: str) -> ReportTable:
             result.observed,
             result.chance,
             result.difference,
-            result.p_value,
-            result.p_speakers,
-            *([study.holm_p[measure]] if is_main else []),
+            format_p(result.p_value),
+            format_p(result.p_speakers),
+            *([format_p(study.holm_p[measure])] if is_main else []),
         ]
         for measure, result in test.results.items()
     ]
@@ -62,7 +62,7 @@ def _stratum_row(value: str, strata: Sequence[Stratum]) -> list[Cell]:
     own = {stratum.measure: stratum for stratum in strata if stratum.value == value}
     first = next(iter(own.values()))
     differences: list[Cell] = [own[m].difference if m in own else None for m in _measures(strata)]
-    return [value, first.num_clips, *differences, min(stratum.q_value for stratum in own.values())]
+    return [value, first.num_clips, *differences, format_p(min(stratum.q_value for stratum in own.values()))]
 
 
 def _measures(strata: Sequence[Stratum]) -> list[str]:
@@ -74,7 +74,7 @@ def _lead_table(study: AlignmentStudy) -> ReportTable:
         "Who leads",
         ["by", "clips", "voice minus face, s", "face first, %", "p", "clips, number"],
         [
-            [LEADS[x.measure], x.emotion, x.seconds, 100 * x.face_first, x.p_value, x.num_clips]
+            [LEADS[x.measure], x.emotion, x.seconds, 100 * x.face_first, format_p(x.p_value), x.num_clips]
             for x in study.leads
             if x.emotion == ALL or (x.q_value is not None and x.q_value <= 0.05)
         ],

@@ -22,7 +22,7 @@ from avser.experiments.faithfulness_results import (
 from avser.roi.report.plots import MODALITY_WORDS, save_figure
 from avser.roi.report.study_plots import plot_faithfulness
 from avser.roi.report.table_markdown import tables_markdown
-from avser.roi.report.tables import Cell, ReportTable
+from avser.roi.report.tables import Cell, ReportTable, format_p
 from avser.roi.report.view import FaithfulnessRow
 from avser.roi.trust.controls import CONTROLS
 from avser.training.checkpoint import versions, write_json, write_text
@@ -131,7 +131,7 @@ def _contrast_table(study: FaithfulnessStudy, measures: Sequence[str]) -> Report
         row: list[Cell] = [source_words(source), operator, control_words(control, study.modality)]
         for measure in measures:
             contrast = found[source, operator, control, measure]
-            row += [contrast.difference, contrast.holm_p]
+            row += [contrast.difference, format_p(contrast.holm_p)]
         rows.append(row)
     better = {"greater": "above", "less": "below"}
     columns = [c for m in measures for c in (f"{MEASURE_WORDS[m]}, difference", "p")]

@@ -13,7 +13,7 @@ import numpy as np
 
 from avser.evaluation.statistics import Interval
 from avser.experiments.vote_study import PEOPLE, VoteStudy
-from avser.roi.report.tables import Cell, ReportTable
+from avser.roi.report.tables import Cell, ReportTable, format_p
 from avser.roi.vote_sides import FACE, NEITHER, VOICE, Sides
 from avser.roi.votes import MIXTURE, SCALED_MIXTURE, SCALED_SOFTMAX, SOFTMAX, VoteComparison
 
@@ -169,7 +169,7 @@ def _comparison_table(modality: str, study: VoteStudy) -> ReportTable:
         cells: list[Cell] = [name, divergence]
         for mixture in (MIXTURE, SCALED_MIXTURE):
             told = comparison.difference(mixture, name)
-            cells += [told.value, told.p_value] if told else [None, None]
+            cells += [told.value, format_p(told.p_value)] if told else [None, None]
         rows.append([*cells, comparison.entropy_correlation.get(name)])
     calibration = comparison.calibration
     caption = (

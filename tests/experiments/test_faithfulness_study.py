@@ -27,6 +27,7 @@ from avser.experiments.held_out import load_test_clips
 from avser.inference import load_models
 from avser.models.system import System
 from avser.roi.report.sentences import faithfulness_warnings
+from avser.roi.report.tables import format_p
 from avser.roi.salience.sources import SOURCES
 from avser.roi.trust.controls import CONTROLS
 from avser.roi.trust.faithfulness import Faithfulness
@@ -335,7 +336,7 @@ def test_tables_and_json_say_the_same(checked, tmp_path):
     assert "(motion)" in [row[0] for row in values.rows]
     assert len(contrasts.rows) == len(areas.rows) == 2 * 2 * (len(CONTROLS) + 1)
     first = study.contrasts[0]
-    assert contrasts.rows[0][3:5] == [first.difference, first.holm_p]
+    assert contrasts.rows[0][3:5] == [first.difference, format_p(first.holm_p)]
     assert comp.columns == suff.columns == ["", "replaced by", "20 %", "50 %"]
     assert np.mean(comp.rows[0][2:]) == pytest.approx(values.rows[0][2].value)
     assert np.mean(suff.rows[0][2:]) == pytest.approx(values.rows[0][3].value)
@@ -358,7 +359,7 @@ def voice(tiny_ablation):
 SMALL = {"fractions": (0.1, 0.5), "num_draws": 1, "shares": (1.0,), "num_resamples": 20}
 
 
-def other_run(model, *, seed=1, anew=1, **changed):
+def other_run(model, /, *, seed=1, anew=1, **changed):
     """A run that was trained alike: other weights, a folder and a seed of its own."""
     config = dataclasses.replace(copy.deepcopy(model.config), name=f"seed{seed}", seed=seed, **changed)
     network = randomised(model.network, seed=anew).eval()

@@ -21,6 +21,7 @@ from avser.experiments.vote_tables import vote_sentences, vote_tables, write_vot
 from avser.inference import load_models, predict, run_model
 from avser.models.build import build_model
 from avser.roi.dynamics import mixture
+from avser.roi.report.tables import format_p
 from avser.roi.vote_sides import compare_sides
 from avser.roi.votes import (
     MIXTURE,
@@ -264,7 +265,7 @@ def test_tables_and_files_hold_what_was_found(study, tmp_path):
     names = [MIXTURE, SCALED_MIXTURE, SOFTMAX, SCALED_SOFTMAX, PRIOR, ONE_HOT]
     assert [row[0] for row in tables[0].rows] == names
     told_here = first.difference(MIXTURE, PRIOR)
-    assert tables[0].rows[4][1:4] == [first.divergence[PRIOR], told_here.value, told_here.p_value]
+    assert tables[0].rows[4][1:4] == [first.divergence[PRIOR], told_here.value, format_p(told_here.p_value)]
     assert tables[0].rows[0][2:] == [None, None, None, None, first.entropy_correlation[MIXTURE]]
     assert [row[1:] for row in tables[3].rows] == study.sides.table.tolist()
     write_vote_tables(study, tmp_path / "new")
