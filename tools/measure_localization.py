@@ -1,9 +1,10 @@
-"""Who finds known regions: `python -m tools.measure_localization RUN --manifest M --cache C --out DIR`.
+"""Who finds known regions: `python -m tools.measure_localization RUN [RUN ...] --sources A,B,.. --out DIR`.
 
-Every run (a run folder, or a folder of runs "audio", "video" and "fused") is asked by every salience, about clips whose
-speakers it has never met. M stands beside a regions.csv, as `preprocessing.splice` and `preprocessing.synthetic` write
-it; C is made of M by `avser cache` with the media settings of the runs. Tables go to stdout, and with everything behind
-them to DIR/localization.{md,json}. Exit code: 1 if something could not be asked, 2 for wrong usage.
+Every run (a run folder, or a folder of runs "audio", "video" and "fused") is asked by every salience, about the test
+clips of its own split; the runs must share it. With --manifest M --cache C it is asked about other clips, whose
+speakers it has never met: M stands beside a regions.csv, as `preprocessing.splice` and `preprocessing.synthetic` write
+it, and C is made of M by `avser cache` with the media settings of the runs. Tables go to stdout, and with everything
+behind them to DIR/localization.{md,json}. Exit code: 1 if something could not be asked, 2 for wrong usage.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from pathlib import Path
 
 from avser.cli import print_table
 from avser.errors import AvserError, ConfigError
-from avser.experiments.localization_study import RANKINGS, TARGETS, study_localization
+from avser.experiments.localization_clips import PARTS
+from avser.experiments.localization_study import COSTLY, RANKINGS, TARGETS, LocalizationStudy, study_localization
 from avser.experiments.localization_tables import localization_tables, write_localization
 
 
@@ -28,7 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             args.runs,
             args.manifest,
             args.cache,
+            part=args.split,
             sources=args.sources.split(","),
+            num_costly=args.costly_clips,
             target=args.target,
             ranking=args.rank_by,
             batch_size=args.batch_size,
@@ -38,11 +42,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AvserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
+    return print_study(study, args.out)
+
+
+def print_study(study: LocalizationStudy, out: Path) -> int:
+    """Tables and notes to stdout, what failed to stderr; returns the exit code."""
     for table in localization_tables(study):
         print_table(table)
     for note in study.notes:
         print(f"note: {note}")
-    print(f"tables: {args.out / 'localization.md'}")
+    print(f"tables: {out / 'localization.md'}")
     for failure in study.failures:
         print(f"failed: {failure}", file=sys.stderr)
     return 1 if study.failures else 0
@@ -51,9 +60,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a trained model")
-    parser.add_argument("--manifest", type=Path, required=True, metavar="M", help="of a corpus with regions.csv")
-    parser.add_argument("--cache", type=Path, required=True, metavar="C", help="of its clips")
+    parser.add_argument("--manifest", type=Path, metavar="M", help="of another corpus with regions.csv")
+    parser.add_argument("--cache", type=Path, metavar="C", help="of its clips")
+    parser.add_argument(
+        "--split", choices=PARTS, default="test", help="part of the runs' own split, without M; default: %(default)s"
+    )
     parser.add_argument("--sources", default="attention", metavar="A,B,..", help="saliences; default: %(default)s")
+    parser.add_argument(
+        "--costly-clips", type=_positive, metavar="N", help=f"ask {', '.join(COSTLY)} about N clips; default: all"
+    )
     parser.add_argument(
         "--target", choices=TARGETS, default="predicted", help="emotion asked about; default: %(default)s"
     )

@@ -1,38 +1,37 @@
 """Which model and which salience finds the emotional moments that a corpus is known to have, beside chance.
 
-The models need not have been trained on that corpus: they are asked about clips of a manifest whose speakers they have
-never heard or seen.
+The models are asked about the test clips of their own split, or about clips of any other manifest whose speakers they
+have never heard or seen.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from avser.data.cache import ClipCache
-from avser.data.dataset import ClipDataset, Example, cached_rows, collate, parts_of
-from avser.data.manifest import ClipRow, Manifest, read_manifest
-from avser.errors import AvserError, ConfigError, ManifestError
+from avser.errors import AvserError, ConfigError
+from avser.experiments.faithfulness_clips import choose_rows
 from avser.experiments.held_out import Truth
+from avser.experiments.localization_clips import AskedClips, KnownClips, clips_of_split, clips_of_strangers
 from avser.experiments.region_study import BEST_CORRELATION, STRONGEST_REGIONS
-from avser.experiments.unseen_speakers import check_unseen_speakers, person
+from avser.experiments.unseen_speakers import person
 from avser.inference import TrainedModel, load_models
 from avser.roi.alignment.compare import measure_alignment, region_lag_s
 from avser.roi.detection import DetectionScores, region_peaks, score_detection
 from avser.roi.intervals import find_regions, is_flat, smooth_curve
 from avser.roi.localization import LagScores, LocalizationScores, score_lags, score_localization
 from avser.roi.salience.sources import SOURCES, find_salience
-from avser.structures import AUDIO, FUSED, MODALITIES, VIDEO, Batch, Curve, Region
+from avser.structures import AUDIO, FUSED, MODALITIES, VIDEO, Curve, Region
 
 MIN_IOUS = (0.3, 0.5)
 TARGETS = ("predicted", "true")
 RANKINGS = ("mass", "peak")
+COSTLY = ("integrated_gradients", "occlusion", "rise")  # many passes through a model for each clip
 
 
 @dataclass
@@ -76,6 +75,8 @@ class LocalizationStudy:
     """Runs and saliences against one corpus with known regions.
 
     Attributes:
+        part: of the runs' own split; "" where all clips of the manifest are asked about.
+        num_costly: clips that the saliences of `COSTLY` are asked about, None for all.
         folders: run -> its folder.
         failures: what could not be asked of a run, as sentences.
     """
@@ -85,6 +86,8 @@ class LocalizationStudy:
     target: str
     ranking: str
     seed: int
+    part: str = ""
+    num_costly: int | None = None
     folders: dict[str, str] = field(default_factory=dict)
     scores: list[SourceScores] = field(default_factory=list)
     lags: list[SourceLags] = field(default_factory=list)
@@ -106,10 +109,12 @@ class _Found:
 
 def study_localization(
     runs: Sequence[Path],
-    manifest: Path,
-    cache: Path,
+    manifest: Path | None = None,
+    cache: Path | None = None,
     *,
+    part: str = "test",
     sources: Sequence[str] = ("attention",),
+    num_costly: int | None = None,
     target: str = "predicted",
     ranking: str = "mass",
     batch_size: int = 16,
@@ -124,17 +129,20 @@ def study_localization(
 
     Args:
         runs: run folders, or folders of runs "audio", "video" and "fused": then each modality is asked of its own.
-        manifest: of a corpus with regions.csv.
-        cache: of its clips, made with the media settings of the runs.
+        manifest: of a corpus with regions.csv; None: the runs' own, of whose split `part` is taken.
+        cache: of its clips, made with the media settings of the runs; given with a manifest, and only then.
+        part: "test", or "val" to choose on what is not reported.
         sources: keys of `SOURCES`.
+        num_costly: ask the saliences of `COSTLY` about no more clips, spread over speakers and emotions; None: all.
         target: "predicted" asks about the emotion that the model names, "true" about the clip's own.
         ranking: by what regions are ranked for the detection scores: their "mass", or the "peak" of the curve in them.
         seed: of everything random.
 
     Raises:
-        ConfigError: an unknown source, target or ranking.
+        ConfigError: an unknown source, target, part or ranking; a manifest without a cache, or the other way round.
         ManifestError: there are no true regions.
-        CheckpointError: a run has seen one of the speakers in training or validation, or does not tell.
+        CheckpointError: a run has seen one of the speakers in training or validation, or does not tell; runs of
+            different splits.
         CacheError: the cache does not fit.
     """
     for name, got, allowed in (("target", target, TARGETS), ("ranking", ranking, RANKINGS)):
@@ -142,18 +150,21 @@ def study_localization(
             raise ConfigError(f"{name}={got!r}: allowed are {' and '.join(allowed)}")
     if unknown := [source for source in sources if source not in SOURCES]:
         raise ConfigError(f"salience {unknown[0]!r}: take some of {', '.join(SOURCES)}")
-    corpus = read_manifest(manifest)
-    if not corpus.regions:
-        raise ManifestError(f"{manifest}: there is no regions.csv beside it, so no truth to hold regions against")
+    if (manifest is None) != (cache is None):
+        raise ConfigError("manifest and cache belong together: give both, or neither for the runs' own clips")
     names = run_names(runs)
-    study = LocalizationStudy(str(manifest), str(cache), target, ranking, seed)
-    study.folders = {name: str(run) for name, run in zip(names, runs, strict=True)}
     models = {name: load_models(run, device) for name, run in zip(names, runs, strict=True)}
-    for by_part in models.values():  # before anything is computed
-        for model in by_part.values():
-            check_unseen_speakers(model, corpus.rows)
+    asked = [model for by_part in models.values() for model in by_part.values()]  # checked before anything is computed
+    if manifest is None or cache is None:
+        known = clips_of_split(asked, part)
+    else:
+        known = clips_of_strangers(asked, manifest, cache)
+    study = LocalizationStudy(
+        str(known.manifest), str(known.cache or ""), target, ranking, seed, known.part, num_costly
+    )
+    study.folders = {name: str(run) for name, run in zip(names, runs, strict=True)}
     for name, by_part in models.items():
-        _study_run(study, name, by_part, corpus, list(dict.fromkeys(sources)), batch_size)
+        _study_run(study, name, by_part, known, list(dict.fromkeys(sources)), batch_size)
     rules = {json.dumps(asdict(_main(by_part).config.roi)) for by_part in models.values()}
     if len(rules) > 1:
         study.notes.append(
@@ -187,27 +198,31 @@ def _study_run(
     study: LocalizationStudy,
     name: str,
     models: Mapping[str, TrainedModel],
-    corpus: Manifest,
+    known: KnownClips,
     sources: Sequence[str],
     batch_size: int,
 ) -> None:
     main, found = _main(models), dict[tuple[str, str], _Found]()
+    some = known
+    if study.num_costly is not None:
+        some = replace(known, rows=choose_rows(known.rows, study.num_costly, seed=study.seed))
     for modality in MODALITIES:
         model = models.get(modality, main)
         if modality not in model.modalities:
             continue
-        batches = _Batches(model, modality, corpus.rows, Path(study.cache), study.target, batch_size)
+        batches = AskedClips(model, modality, known, study.target, batch_size)
+        fewer = AskedClips(model, modality, some, study.target, batch_size)
         for source in sources:
             try:
-                found[source, modality] = _ask(batches, source)
+                found[source, modality] = _ask(fewer if source in COSTLY else batches, source)
             except AvserError as error:
                 study.failures.append(f"{name}, {modality}, {source}: {error}")
         study.notes += [f"{name}, {modality}: {note}" for note in batches.notes]
-    speakers = {row.clip_id: person(row) for row in corpus.rows}
-    emotions = {row.clip_id: main.config.data.merge.get(row.emotion, row.emotion) for row in corpus.rows}
+    speakers = {row.clip_id: person(row) for row in known.rows}
+    emotions = {row.clip_id: main.config.data.merge.get(row.emotion, row.emotion) for row in known.rows}
     for (source, modality), asked in found.items():
         try:
-            scores = _score(study, asked, modality, corpus.regions, speakers, emotions, main.config.roi.smooth_s)
+            scores = _score(study, asked, modality, known.truth, speakers, emotions, main.config.roi.smooth_s)
         except AvserError as error:
             study.failures.append(f"{name}, {modality}, {source}: {error}")
         else:
@@ -215,7 +230,7 @@ def _study_run(
     for source in sources:
         if all((source, modality) in found for modality in MODALITIES):
             parts = {modality: found[source, modality] for modality in MODALITIES}
-            lags = _score_lags(parts, corpus.regions, speakers, study.seed)
+            lags = _score_lags(parts, known.truth, speakers, study.seed)
             study.lags += [SourceLags(name, source, way, scores) for way, scores in lags.items()]
 
 
@@ -223,56 +238,7 @@ def _main(models: Mapping[str, TrainedModel]) -> TrainedModel:
     return models.get(FUSED) or next(iter(models.values()))
 
 
-class _Batches:
-    """The clips that a model can read one modality of, in batches of like length, with the emotion asked about.
-
-    Attributes:
-        notes: what was left out.
-    """
-
-    def __init__(
-        self, model: TrainedModel, modality: str, rows: Sequence[ClipRow], cache: Path, target: str, batch_size: int
-    ) -> None:
-        config = model.config
-        self.model, self.modality, self.batch_size = model, modality, batch_size
-        self.parts = parts_of(config.model)
-        store = ClipCache(cache, config.media)
-        merged = [replace(row, emotion=config.data.merge.get(row.emotion, row.emotion)) for row in rows]
-        kept, self.notes = cached_rows(merged, store, parts=self.parts)
-        self.emotions: dict[str, int] | None = None
-        if target == "true":
-            known = [row for row in kept if row.emotion in model.emotions]
-            if len(known) < len(kept):
-                self.notes.append(f"{len(kept) - len(known)} clips have an emotion that the model does not know")
-            kept = known
-            self.emotions = {row.clip_id: model.emotions.index(row.emotion) for row in kept}
-        self.dataset = ClipDataset(
-            [replace(row, emotion="") for row in kept],  # labels are no business of a batch here
-            store,
-            model.emotions,
-            keep_in_memory=False,
-            max_duration_s=config.data.max_duration_s,
-            num_frames=config.data.num_frames,
-            parts=self.parts,
-        )
-
-    def __iter__(self) -> Iterator[tuple[Batch, list[int]]]:
-        order = np.argsort(self.dataset.durations_s(), kind="stable").tolist()
-        for start in range(0, len(order), self.batch_size):
-            examples: list[Example] = [self.dataset[i] for i in order[start : start + self.batch_size]]
-            examples = [e for e in examples if self.model.can_read(e.clip, self.modality)]
-            if examples:
-                batch = collate(examples, parts=self.parts).to(self.model.device)
-                yield batch, self._targets(batch)
-
-    def _targets(self, batch: Batch) -> list[int]:
-        if self.emotions is not None:
-            return [self.emotions[clip_id] for clip_id in batch.clip_ids]
-        with torch.no_grad():
-            return self.model.network(batch).logits.argmax(dim=1).tolist()
-
-
-def _ask(batches: _Batches, source: str) -> _Found:
+def _ask(batches: AskedClips, source: str) -> _Found:
     """Curves (the part above zero), the regions in them, and the emotions asked about."""
     found, model = _Found(), batches.model
     for batch, targets in batches:

@@ -14,6 +14,7 @@ from avser.roi.report.tables import Cell, ReportTable
 from avser.training.checkpoint import versions, write_json, write_text
 
 RANKED = {"mass": "the share of the curve that they hold", "peak": "the highest value of the curve in them"}
+WHICH = {"": "", "test": "test ", "val": "validation "}
 ASKED = {"predicted": "the emotion that the model named", "true": "the true emotion"}
 
 
@@ -55,15 +56,16 @@ def _moment_table(study: LocalizationStudy) -> ReportTable:
     rows: list[list[Cell]] = []
     for row in study.scores:
         s = row.localization
-        rows.append([_name(row), s.auroc, s.hit_rate, s.chance_hit_rate.value, s.iou, s.chance_iou.value])
+        rows.append([_name(row), s.num_clips, s.auroc, s.hit_rate, s.chance_hit_rate.value, s.iou, s.chance_iou.value])
     clips = _range([row.localization.num_clips for row in study.scores])
+    speakers = _range([row.localization.num_speakers for row in study.scores])
     silent = {_name(row): row.localization.num_silent for row in study.scores}
     named = [round(100 * row.named_right) for row in study.scores]
     return ReportTable(
         "Moments and regions",
-        ["", "AUROC", "peak inside", "at random", "IoU", "at random"],
+        ["", "clips", "AUROC", "peak inside", "at random", "IoU", "at random"],
         rows,
-        f"{clips} clips with a true region, of {_range([r.localization.num_speakers for r in study.scores])} speakers; "
+        f"{clips} {WHICH[study.part]}clips with a true region, of {speakers} speakers; "
         f"intervals 95 %, from resampling speakers. Asked about {ASKED[study.target]}, which is the true one in "
         f"{_range(named)} % of the clips. AUROC: how often a step inside a true region is more salient than one "
         "outside, 0.5 by chance. Peak inside: how often the most salient step lies in a true region. IoU: overlap over "

@@ -205,3 +205,38 @@ def test_the_page_holds_every_row_and_what_failed(study):
     assert "mAP at IoU 0.3" in page
     assert "Made by `python -m x`." in page
     assert "both, audio, x: it | cannot" in page
+
+
+def test_without_a_manifest_the_runs_are_asked_about_their_own_split(tiny_ablation):
+    study = study_localization(
+        [tiny_ablation, tiny_ablation / "audio"], sources=["attention", "occlusion"], num_costly=3, device="cpu"
+    )
+    split = Split.from_json(json.loads((tiny_ablation / "audio" / "split.json").read_text()))
+    asked = {(s.run.split("/")[-1], s.modality, s.source): s.num_asked for s in study.scores}
+    assert asked == {
+        ("ablation", "audio", "attention"): len(split.test),
+        ("ablation", "audio", "occlusion"): 3,
+        ("ablation", "video", "attention"): len(split.test),
+        ("ablation", "video", "occlusion"): 3,
+        ("audio", "audio", "attention"): len(split.test),
+        ("audio", "audio", "occlusion"): 3,
+    }
+    assert {s.lags.num_clips for s in study.lags if s.source == "attention"} == {len(split.test)}
+    assert "test clips with a true region" in localization_markdown(study)
+    on_val = study_localization([tiny_ablation / "audio"], part="val", device="cpu")
+    assert on_val.scores[0].num_asked == len(split.val)
+
+
+def test_runs_of_different_splits_are_not_put_into_one_table(tiny_ablation, tiny_config, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(tiny_ablation / "video", other)
+    model = load_model(other, "cpu")
+    model.config.data.split_seed = 1
+    save_model(other / MODEL_FILE, model.network, model.config, model.emotions)
+    (other / "split.json").write_text(json.dumps(Split("manual", [], [], []).to_json()))
+    with pytest.raises(CheckpointError, match="other test clips"):
+        study_localization([tiny_ablation / "audio", other], device="cpu")
+    with pytest.raises(ConfigError, match="belong together"):
+        study_localization([tiny_ablation], tiny_ablation / "manifest.csv", device="cpu")
+    with pytest.raises(ConfigError, match="part="):
+        study_localization([tiny_ablation], part="train", device="cpu")
