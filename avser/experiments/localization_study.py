@@ -18,9 +18,10 @@ from avser.errors import AvserError, ConfigError
 from avser.experiments.faithfulness_clips import choose_rows
 from avser.experiments.held_out import Truth
 from avser.experiments.localization_clips import AskedClips, KnownClips, clips_of_split, clips_of_strangers
-from avser.experiments.region_study import BEST_CORRELATION, STRONGEST_REGIONS
+from avser.experiments.region_study import BEST_CORRELATION, BOXES, STRONGEST_REGIONS
 from avser.experiments.unseen_speakers import person
 from avser.inference import TrainedModel, load_models
+from avser.roi.alignment.box_lag import box_lag_s
 from avser.roi.alignment.compare import measure_alignment, region_lag_s
 from avser.roi.detection import DetectionScores, region_peaks, score_detection
 from avser.roi.intervals import find_regions, is_flat, smooth_curve
@@ -230,7 +231,7 @@ def _study_run(
     for source in sources:
         if all((source, modality) in found for modality in MODALITIES):
             parts = {modality: found[source, modality] for modality in MODALITIES}
-            lags = _score_lags(parts, known.truth, speakers, study.seed)
+            lags = _score_lags(parts, known.truth, speakers, main.config.roi.smooth_s, study.seed)
             study.lags += [SourceLags(name, source, way, scores) for way, scores in lags.items()]
 
 
@@ -282,7 +283,7 @@ def _score(
 
 
 def _score_lags(
-    parts: Mapping[str, _Found], truth: Truth, speakers: Mapping[str, str], seed: int
+    parts: Mapping[str, _Found], truth: Truth, speakers: Mapping[str, str], smooth_s: float, seed: int
 ) -> dict[str, LagScores]:
     """Way to tell the lag -> its scores, over the clips with a true region and a curve in both modalities."""
     voice, face = parts[AUDIO], parts[VIDEO]
@@ -294,6 +295,7 @@ def _score_lags(
     recovered = {
         STRONGEST_REGIONS: {c: region_lag_s(voice.regions[c], face.regions[c]) for c in planted},
         BEST_CORRELATION: {c: _best_lag(voice.curves[c], face.curves[c]) for c in planted},
+        BOXES: {c: box_lag_s(voice.curves[c], face.curves[c], smooth_s=smooth_s) for c in planted},
     }
     return {
         way: score_lags(planted, lags, speakers, seed=seed)

@@ -19,7 +19,7 @@ from avser.experiments.faithfulness_tables import faithfulness_figures, faithful
 from avser.experiments.held_out import HeldOutClips, load_test_clips
 from avser.experiments.region_caveats import caveats, describe_source, describe_tests
 from avser.experiments.region_study import (
-    BEST_CORRELATION,
+    BOXES,
     SEPARATE,
     RegionStudy,
     choose_models,
@@ -205,8 +205,8 @@ def region_tables(study: RegionStudy) -> list[ReportTable]:
 def region_figures(study: RegionStudy) -> list[ReportFigure]:
     """Planted lags against recovered ones, and alignment against what re-paired clips give."""
     figures = []
-    if BEST_CORRELATION in study.lags:
-        recovered = study.recovered_lag_s[BEST_CORRELATION]
+    if BOXES in study.lags:
+        recovered = study.recovered_lag_s[BOXES]
         clip_ids = [c for c in study.planted_lag_s if np.isfinite(recovered[c])]
         figure = plot_lags(
             [study.planted_lag_s[c] for c in clip_ids],

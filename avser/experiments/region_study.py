@@ -17,6 +17,7 @@ from avser.errors import AvserError, ConfigError
 from avser.experiments.alignment_study import AlignmentStudy, study_alignment
 from avser.experiments.held_out import Truth
 from avser.inference import TrainedModel, predict_clips
+from avser.roi.alignment.box_lag import box_lag_s
 from avser.roi.alignment.compare import centre_prior, region_lag_s
 from avser.roi.intervals import smooth_curve
 from avser.roi.localization import LagScores, LocalizationScores, score_lags, score_localization
@@ -29,6 +30,7 @@ SEPARATE, CURVES = "separate", ("separate", FUSED)
 # Ways to say by how much one modality leads.
 BEST_CORRELATION = "best shift of curves"
 STRONGEST_REGIONS = "strongest regions"
+BOXES = "boxes that explain both curves"
 
 
 @dataclass
@@ -173,23 +175,24 @@ def _compare(study: RegionStudy, num_permutations: int) -> None:
 
 
 def _score(study: RegionStudy, truth: Truth, smooth_s: float) -> None:
-    """Curves are scored as regions are read off them: smoothed."""
+    """Curves are scored as regions are read off them: the part above zero, smoothed."""
     speakers = {clip_id: row.speaker for clip_id, row in study.rows.items()}
     for modality, curves in study.salience.items():
         known = {c: truth[c][modality] for c in curves if modality in truth.get(c, {})}
         if known:
             found = {c: study.regions[modality][c] for c in known}
-            smooth = {c: smooth_curve(curves[c], smooth_s) for c in known}
+            smooth = {c: smooth_curve(_positive(curves[c]), smooth_s) for c in known}
             study.localization[modality] = score_localization(smooth, found, known, speakers)
-    _score_lags(study, truth, speakers)
+    _score_lags(study, truth, speakers, smooth_s)
 
 
-def _score_lags(study: RegionStudy, truth: Truth, speakers: Mapping[str, str]) -> None:
+def _score_lags(study: RegionStudy, truth: Truth, speakers: Mapping[str, str], smooth_s: float) -> None:
     voices, faces = study.regions.get(AUDIO, {}), study.regions.get(VIDEO, {})
     aligned = study.alignment.clips if study.alignment else {}
     study.recovered_lag_s = {
         BEST_CORRELATION: {c: alignment.lag_s for c, alignment in aligned.items()},
         STRONGEST_REGIONS: {c: region_lag_s(voices.get(c, []), faces.get(c, [])) for c in aligned},
+        BOXES: {c: box_lag_s(study.salience[AUDIO][c], study.salience[VIDEO][c], smooth_s=smooth_s) for c in aligned},
     }
     for clip_id in aligned:
         planted = truth.get(clip_id, {})
@@ -198,6 +201,10 @@ def _score_lags(study: RegionStudy, truth: Truth, speakers: Mapping[str, str]) -
     for name, recovered in study.recovered_lag_s.items():
         if sum(np.isfinite(recovered[c]) for c in study.planted_lag_s) >= 2:
             study.lags[name] = score_lags(study.planted_lag_s, recovered, speakers)
+
+
+def _positive(curve: Curve) -> Curve:
+    return Curve(curve.times, np.clip(np.asarray(curve.values, dtype=float), 0, None))
 
 
 def _numbers(*values: float | None) -> list[str]:

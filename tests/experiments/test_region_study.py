@@ -8,10 +8,13 @@ import pytest
 
 from avser.data.cache import ClipCache
 from avser.data.manifest import read_manifest
-from avser.experiments.region_study import BEST_CORRELATION, STRONGEST_REGIONS, study_regions, write_tables
+from avser.experiments.region_study import BEST_CORRELATION, BOXES, STRONGEST_REGIONS, study_regions, write_tables
 from avser.inference import load_models, predict
+from avser.roi.alignment.box_lag import box_lag_s
 from avser.roi.alignment.compare import centre_prior, measure_alignment, region_lag_s
-from avser.structures import AUDIO, FUSED, MODALITIES, VIDEO
+from avser.roi.intervals import smooth_curve
+from avser.roi.localization import frame_auroc
+from avser.structures import AUDIO, FUSED, MODALITIES, VIDEO, Curve
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +65,7 @@ def test_a_voice_only_run_has_no_alignment(models, corpus, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["regions.csv"]
 
 
-def test_every_clip_is_found_compared_and_scored(study, corpus):
+def test_every_clip_is_found_compared_and_scored(study, models, corpus):
     pairs, truth = corpus
     clip_ids = [row.clip_id for row, _ in pairs]
     assert list(study.rows) == list(study.predictions) == list(study.alignment.clips) == clip_ids
@@ -76,10 +79,12 @@ def test_every_clip_is_found_compared_and_scored(study, corpus):
     between = region_lag_s(found[AUDIO], found[VIDEO])
     assert study.recovered_lag_s[STRONGEST_REGIONS][some] == pytest.approx(between, nan_ok=True)
     assert study.recovered_lag_s[BEST_CORRELATION][some] == study.alignment.clips[some].lag_s
+    smooth_s = models[FUSED].config.roi.smooth_s
+    assert study.recovered_lag_s[BOXES][some] == pytest.approx(box_lag_s(*curves, smooth_s=smooth_s), nan_ok=True)
     for modality in MODALITIES:
         assert study.localization[modality].num_clips == len(clip_ids)
         assert 0 <= study.localization[modality].auroc.value <= 1
-    assert set(study.lags) == set(study.recovered_lag_s) == {BEST_CORRELATION, STRONGEST_REGIONS}
+    assert set(study.lags) == set(study.recovered_lag_s) == {BEST_CORRELATION, STRONGEST_REGIONS, BOXES}
     assert all(scores.num_clips + scores.num_left_out == len(clip_ids) for scores in study.lags.values())
 
 
@@ -117,3 +122,14 @@ def test_the_tables_hold_what_was_found(study, tmp_path):
     assert alignment[0]["speaker"] == "s01"
     assert alignment[0]["predicted"] in {"anger", "disgust", "fear", "happiness", "sadness", "surprise"}
     assert not any(math.isinf(float(value)) for row in alignment for value in list(row.values())[4:] if value)
+
+
+def test_of_a_signed_salience_the_part_above_zero_is_scored(models, corpus):
+    pairs, truth = corpus
+    study = study_regions(models, pairs, truth, salience="grad_input", num_permutations=9)
+    aurocs = []
+    for clip_id, curve in study.salience[AUDIO].items():
+        positive = Curve(curve.times, np.maximum(curve.values, 0))
+        aurocs.append(frame_auroc(smooth_curve(positive, models[AUDIO].config.roi.smooth_s), truth[clip_id][AUDIO]))
+    assert min(curve.values.min() for curve in study.salience[AUDIO].values()) < 0
+    assert study.localization[AUDIO].auroc.value == pytest.approx(np.mean(aurocs))
