@@ -63,7 +63,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--manifest", type=Path, metavar="M", help="of another corpus with regions.csv")
     parser.add_argument("--cache", type=Path, metavar="C", help="of its clips")
     parser.add_argument(
-        "--split", choices=PARTS, default="test", help="part of the runs' own split, without M; default: %(default)s"
+        "--split",
+        choices=PARTS,
+        default="",
+        help="part of the runs' own split; with M, of its people alone; val: to choose between models, never a result; "
+        "default: test, or everybody in M",
     )
     parser.add_argument("--sources", default="attention", metavar="A,B,..", help="saliences; default: %(default)s")
     parser.add_argument(

@@ -15,7 +15,7 @@ from avser.data.manifest import ClipRow, read_manifest
 from avser.errors import CheckpointError, ConfigError, ManifestError
 from avser.experiments.held_out import Truth
 from avser.experiments.unseen import check_unseen
-from avser.experiments.unseen_speakers import check_unseen_speakers
+from avser.experiments.unseen_speakers import check_unseen_speakers, rows_of_part
 from avser.inference import TrainedModel
 from avser.structures import Batch
 from avser.training.run_data import load_data
@@ -41,15 +41,22 @@ class KnownClips:
     part: str = ""
 
 
-def clips_of_strangers(models: Sequence[TrainedModel], manifest: Path, cache: Path) -> KnownClips:
+def clips_of_strangers(models: Sequence[TrainedModel], manifest: Path, cache: Path, part: str = "") -> KnownClips:
     """All clips of a manifest, none of them of a person whom one of the models has met.
 
+    Args:
+        part: take only those of the people who are in that part of the models' own splits; "val" to choose between
+            models, whose epochs were chosen on these people.
+
     Raises:
+        ConfigError: the models have different people in that part.
         ManifestError: there are no true regions.
         CheckpointError: a model was trained or validated on one of the speakers, or does not tell.
     """
     corpus = read_manifest(manifest)
     truth = _regions_of(manifest, corpus.regions)
+    if part:
+        return KnownClips(rows_of_part(models, corpus.rows, part), truth, manifest, cache, part)
     for model in models:
         check_unseen_speakers(model, corpus.rows)
     return KnownClips(corpus.rows, truth, manifest, cache)

@@ -17,7 +17,7 @@ import numpy as np
 from avser.errors import AvserError, ConfigError
 from avser.experiments.faithfulness_clips import choose_rows
 from avser.experiments.held_out import Truth
-from avser.experiments.localization_clips import AskedClips, KnownClips, clips_of_split, clips_of_strangers
+from avser.experiments.localization_clips import PARTS, AskedClips, KnownClips, clips_of_split, clips_of_strangers
 from avser.experiments.region_study import BEST_CORRELATION, BOXES, STRONGEST_REGIONS
 from avser.experiments.unseen_speakers import person
 from avser.inference import TrainedModel, load_models
@@ -113,10 +113,10 @@ def study_localization(
     manifest: Path | None = None,
     cache: Path | None = None,
     *,
-    part: str = "test",
     sources: Sequence[str] = ("attention",),
     num_costly: int | None = None,
     target: str = "predicted",
+    part: str = "",
     ranking: str = "mass",
     batch_size: int = 16,
     seed: int = 0,
@@ -132,10 +132,11 @@ def study_localization(
         runs: run folders, or folders of runs "audio", "video" and "fused": then each modality is asked of its own.
         manifest: of a corpus with regions.csv; None: the runs' own, of whose split `part` is taken.
         cache: of its clips, made with the media settings of the runs; given with a manifest, and only then.
-        part: "test", or "val" to choose on what is not reported.
         sources: keys of `SOURCES`.
         num_costly: ask the saliences of `COSTLY` about no more clips, spread over speakers and emotions; None: all.
         target: "predicted" asks about the emotion that the model names, "true" about the clip's own.
+        part: "test", or "val" to choose on what is not reported, of the runs' own split: of its clips, and with a
+            manifest of the people there. Empty: the test clips, or everybody in the manifest.
         ranking: by what regions are ranked for the detection scores: their "mass", or the "peak" of the curve in them.
         seed: of everything random.
 
@@ -146,9 +147,13 @@ def study_localization(
             different splits.
         CacheError: the cache does not fit.
     """
-    for name, got, allowed in (("target", target, TARGETS), ("ranking", ranking, RANKINGS)):
+    for name, got, allowed in (
+        ("target", target, TARGETS),
+        ("part", part, ("", *PARTS)),
+        ("ranking", ranking, RANKINGS),
+    ):
         if got not in allowed:
-            raise ConfigError(f"{name}={got!r}: allowed are {' and '.join(allowed)}")
+            raise ConfigError(f"{name}={got!r}: allowed are {' and '.join(filter(None, allowed))}")
     if unknown := [source for source in sources if source not in SOURCES]:
         raise ConfigError(f"salience {unknown[0]!r}: take some of {', '.join(SOURCES)}")
     if (manifest is None) != (cache is None):
@@ -157,13 +162,15 @@ def study_localization(
     models = {name: load_models(run, device) for name, run in zip(names, runs, strict=True)}
     asked = [model for by_part in models.values() for model in by_part.values()]  # checked before anything is computed
     if manifest is None or cache is None:
-        known = clips_of_split(asked, part)
+        known = clips_of_split(asked, part or "test")
     else:
-        known = clips_of_strangers(asked, manifest, cache)
+        known = clips_of_strangers(asked, manifest, cache, part)
     study = LocalizationStudy(
         str(known.manifest), str(known.cache or ""), target, ranking, seed, known.part, num_costly
     )
     study.folders = {name: str(run) for name, run in zip(names, runs, strict=True)}
+    if known.part == "val":
+        study.notes.append("these speakers chose the epoch of every run: figures to choose by, not results")
     for name, by_part in models.items():
         _study_run(study, name, by_part, known, list(dict.fromkeys(sources)), batch_size)
     rules = {json.dumps(asdict(_main(by_part).config.roi)) for by_part in models.values()}

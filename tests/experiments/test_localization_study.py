@@ -153,6 +153,41 @@ def test_known_speakers_are_refused_by_name(make_run, manifest, tiny_corpus, met
         study_localization([run], manifest, tiny_corpus / "cache", device="cpu")
 
 
+def _divide(run: Path, tiny_corpus: Path, **parts: str) -> None:
+    """Give a run a split of whole speakers, e.g. train="s03"."""
+    rows = read_manifest(tiny_corpus / "manifest.csv").rows
+    ids = {part: [row.clip_id for row in rows if row.speaker == parts.get(part)] for part in ("train", "val", "test")}
+    (run / "split.json").write_text(json.dumps(Split("manual", **ids).to_json()))
+
+
+def test_one_part_of_the_runs_own_speakers_can_be_asked_about(make_run, manifest, tiny_corpus):
+    run = make_run("parted", "model.modalities=[audio]")
+    _divide(run, tiny_corpus, train="s03", val="s01", test="s02")
+    chosen = study_localization([run], manifest, tiny_corpus / "cache", part="val", device="cpu")
+    tested = study_localization([run], manifest, tiny_corpus / "cache", part="test", device="cpu")
+    for found, num_clips in ((chosen, 3), (tested, 2)):  # one clip of s02 is the control
+        assert (found.scores[0].num_asked, found.scores[0].localization.num_clips) == (3, num_clips)
+    assert "not results" in chosen.notes[0]
+    assert tested.notes == []
+
+
+def test_a_part_that_a_run_has_trained_on_or_that_runs_do_not_share_is_refused(make_run, manifest, tiny_corpus):
+    runs = [make_run(name, "model.modalities=[audio]") for name in ("one", "other")]
+    _divide(runs[0], tiny_corpus, train="s03", val="s01", test="s02")
+    for parts, kind, words in (
+        ({"train": "s01", "val": "s01", "test": "s02"}, CheckpointError, "s01 of its val trained"),
+        ({"train": "s01", "val": "s04", "test": "s02"}, ConfigError, "other people in val"),
+        ({"train": "s01", "val": "s04"}, CheckpointError, "none of these clips is of the people of its val"),
+    ):
+        _divide(runs[1], tiny_corpus, **parts)
+        asked = runs if kind is ConfigError else runs[1:]
+        with pytest.raises(kind, match=words):
+            study_localization(asked, manifest, tiny_corpus / "cache", part="val", device="cpu")
+    _divide(runs[1], tiny_corpus, train="s03", val="s02", test="s02")
+    with pytest.raises(CheckpointError, match="s02 of its test trained or validated"):
+        study_localization(runs[1:], manifest, tiny_corpus / "cache", part="test", device="cpu")
+
+
 def test_the_people_of_joined_takes_are_those_of_the_takes(make_run, manifest, tiny_corpus, tmp_path):
     run = make_run("met", "model.modalities=[audio]", met=("s01",))
     corpus = read_manifest(manifest).rows[0].corpus
@@ -180,7 +215,7 @@ def test_a_run_that_does_not_tell_whom_it_met_is_refused(make_run, manifest, tin
 
 
 def test_wrong_settings_and_a_corpus_without_truth_are_refused(both, manifest, tiny_corpus, tmp_path):
-    for wrong in ({"sources": ["attentoin"]}, {"target": "best"}, {"ranking": "size"}):
+    for wrong in ({"sources": ["attentoin"]}, {"target": "best"}, {"part": "train"}, {"ranking": "size"}):
         with pytest.raises(ConfigError):
             study_localization([both], manifest, tiny_corpus / "cache", **wrong)
     shutil.copy(manifest, tmp_path)
