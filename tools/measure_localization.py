@@ -35,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             num_costly=args.costly_clips,
             target=args.target,
             ranking=args.rank_by,
+            smooth_s=args.smooth_s,
             batch_size=args.batch_size,
             seed=args.seed,
         )
@@ -77,6 +78,9 @@ def _parser() -> argparse.ArgumentParser:
         "--target", choices=TARGETS, default="predicted", help="emotion asked about; default: %(default)s"
     )
     parser.add_argument("--rank-by", choices=RANKINGS, default="mass", help="of regions; default: %(default)s")
+    parser.add_argument(
+        "--smooth-s", type=float, metavar="SD", help="smoothing of the curves, seconds; default: the runs' roi.smooth_s"
+    )
     parser.add_argument("--batch-size", type=_positive, default=16, metavar="N", help="clips; default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")

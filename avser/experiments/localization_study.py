@@ -118,6 +118,7 @@ def study_localization(
     target: str = "predicted",
     part: str = "",
     ranking: str = "mass",
+    smooth_s: float | None = None,
     batch_size: int = 16,
     seed: int = 0,
     device: str | None = None,
@@ -138,6 +139,7 @@ def study_localization(
         part: "test", or "val" to choose on what is not reported, of the runs' own split: of its clips, and with a
             manifest of the people there. Empty: the test clips, or everybody in the manifest.
         ranking: by what regions are ranked for the detection scores: their "mass", or the "peak" of the curve in them.
+        smooth_s: smooth curves by a Gaussian of this standard deviation, instead of the runs' own `roi.smooth_s`.
         seed: of everything random.
 
     Raises:
@@ -154,6 +156,8 @@ def study_localization(
     ):
         if got not in allowed:
             raise ConfigError(f"{name}={got!r}: allowed are {' and '.join(filter(None, allowed))}")
+    if smooth_s is not None and smooth_s < 0:
+        raise ConfigError(f"smooth_s={smooth_s:g}: seconds, 0 for none")
     if unknown := [source for source in sources if source not in SOURCES]:
         raise ConfigError(f"salience {unknown[0]!r}: take some of {', '.join(SOURCES)}")
     if (manifest is None) != (cache is None):
@@ -169,6 +173,10 @@ def study_localization(
         str(known.manifest), str(known.cache or ""), target, ranking, seed, known.part, num_costly
     )
     study.folders = {name: str(run) for name, run in zip(names, runs, strict=True)}
+    if smooth_s is not None:
+        for model in asked:
+            model.config.roi.smooth_s = smooth_s
+        study.notes.append(f"curves smoothed by {smooth_s:g} s, whatever the runs' own roi.smooth_s")
     if known.part == "val":
         study.notes.append("these speakers chose the epoch of every run: figures to choose by, not results")
     for name, by_part in models.items():

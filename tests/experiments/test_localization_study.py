@@ -153,6 +153,19 @@ def test_known_speakers_are_refused_by_name(make_run, manifest, tiny_corpus, met
         study_localization([run], manifest, tiny_corpus / "cache", device="cpu")
 
 
+def test_another_smoothing_than_the_runs_own_can_be_asked_for(both, manifest, tiny_corpus, study):
+    def auroc(smooth_s):
+        found = study_localization([both], manifest, tiny_corpus / "cache", smooth_s=smooth_s, device="cpu")
+        return found.scores[0].localization.auroc.value, found.notes
+
+    own, notes = auroc(0.05)  # the default of `roi.smooth_s`
+    assert own == pytest.approx(study.scores[0].localization.auroc.value, abs=0.02)
+    assert "0.05 s" in notes[0]
+    assert auroc(0.5)[0] != own
+    with pytest.raises(ConfigError, match="smooth_s=-1"):
+        auroc(-1)
+
+
 def _divide(run: Path, tiny_corpus: Path, **parts: str) -> None:
     """Give a run a split of whole speakers, e.g. train="s03"."""
     rows = read_manifest(tiny_corpus / "manifest.csv").rows
