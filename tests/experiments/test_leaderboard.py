@@ -338,7 +338,7 @@ def test_a_join_needs_two_rows_and_a_name_of_its_own(name, text, words):
 
 def test_wrong_requests_are_refused_before_training(build, tmp_path):
     for systems, options, words in (
-        (["av_roi:gone"], {}, "no variant 'gone'; .* has for it: broken, mean"),
+        (["av_roi:gone"], {}, "no variant 'gone'; .* has for it: mean, broken"),
         (["av_roi", "av_roi"], {}, "asked for twice"),
         (["av_roy"], {}, "did you mean av_roi"),
         (["av_roi"], {"protocol": "emobux"}, "is not known"),

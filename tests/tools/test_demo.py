@@ -26,7 +26,10 @@ def test_the_demo_leaves_numbers_report_and_figures(tmp_path, capsys):
     assert set(metrics["auroc"]) == {"audio", "video"}
     assert metrics["lag_error_s"]
     assert metrics["protocol"]
-    assert len(list((folder / "figures").glob("*.png"))) == 7  # six emotions and the ablation
+    figures = {path.stem for path in (folder / "figures").glob("*.png")}
+    shown = {name for name in figures if not name.endswith("_disagreement")} - {"ablation"}
+    assert len(shown) == 6  # one clip an emotion
+    assert figures == {"ablation", *shown, *(f"{name}_disagreement" for name in shown)}
     assert "<svg" in (folder / "report.html").read_text(encoding="utf-8")
     assert "Voice, face, both" in capsys.readouterr().out
     assert any("does not beat" in sentence for sentence in missed)  # one epoch on 24 clips teaches nothing
