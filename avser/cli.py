@@ -194,6 +194,33 @@ def crossval(
 
 
 @app.command()
+def robustness(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="folders of finished runs; the first is asked")],
+    out: Annotated[Path, typer.Option("--out", help="folder for tables and figure")] = Path("robustness"),
+    corruptions: Annotated[
+        str, typer.Option(metavar="NAME,NAME", help="e.g. snr,babble,occlusion,blur,drop,sync; default: all")
+    ] = "",
+    levels: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=V1,V2", help="other levels of one of them; repeat")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="of noise, places and partners")] = 0,
+) -> None:
+    """Test finished runs with voices and faces that are missing, noisy, late, covered, or another clip's.
+
+    Nothing is trained. E.g. `avser robustness runs/fused runs/audio runs/video --out robustness`.
+    """
+    from avser.experiments.robustness import measure_robustness
+    from avser.experiments.robustness_tables import robustness_tables, write_robustness
+
+    chosen = [name.strip() for name in corruptions.split(",") if name.strip()]
+    found = measure_robustness(runs, corruptions=chosen, levels=_read_levels(levels or []), seed=seed)
+    paths = write_robustness(found, out, command=f"avser {shlex.join(sys.argv[1:])}")
+    for table in robustness_tables(found):
+        print_table(table)
+    typer.echo(f"robustness: {', '.join(map(str, paths))}")
+
+
+@app.command()
 def roi(
     run: Run,
     clip: Annotated[Path | None, typer.Argument(metavar="CLIP", help="a media file; else the test split")] = None,
@@ -349,6 +376,20 @@ def _read_numbers(text: str, option: str) -> list[int]:
     if not all(word.isdecimal() for word in words) or len(set(map(int, words))) < len(words):
         raise ConfigError(f"{option} {text}: write numbers from 0 upwards with commas between them, each once: 0,1,2")
     return [int(word) for word in words]
+
+
+def _read_levels(texts: list[str]) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {}
+    for text in texts:
+        name, _, values = text.partition("=")
+        try:
+            numbers = [float(value) for value in values.split(",")]
+        except ValueError:
+            raise ConfigError(f"--levels {text}: write a corruption and numbers, e.g. snr=20,10,0") from None
+        if name in found:
+            raise ConfigError(f"--levels {name}: is given twice; write all its numbers into one")
+        found[name] = numbers
+    return found
 
 
 def _print_scores(metrics: dict[str, Any], split: str, folder: Path) -> None:

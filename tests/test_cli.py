@@ -62,7 +62,7 @@ def test_help_is_light_and_names_every_command():
     done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=True)
     assert done.stderr == ""
     assert done.stdout.rstrip().endswith("LOADED []")
-    for command in ("cache", "train", "evaluate", "ablate", "roi", "predict", "config"):
+    for command in ("cache", "train", "evaluate", "ablate", "robustness", "roi", "predict", "config"):
         assert f"\n  {command} " in done.stdout
 
 
