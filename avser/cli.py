@@ -102,7 +102,7 @@ def train(
 @app.command()
 def evaluate(run: Run, split: Annotated[str, typer.Option(help="train, val or test")] = "test") -> None:
     """Score a run's model on a part of its split."""
-    from avser.experiments.run_details import evaluate_details
+    from avser.experiments.runs.details import evaluate_details
 
     metrics, tables = evaluate_details(run, split)
     _print_scores(metrics, split, run)
@@ -155,7 +155,7 @@ def ablate(
             "--folds, --seeds, --reference, --jobs, --cluster and --out go with --over, e.g. --over "
             "modality=audio,video,fused"
         )
-    from avser.experiments.ablation import ablate_modalities, ablation_table
+    from avser.experiments.ablation.modalities import ablate_modalities, ablation_table
 
     ablation = ablate_modalities(config, resume=resume, overwrite=overwrite)
     print_table(ablation_table(ablation))
@@ -176,8 +176,8 @@ def crossval(
 
     The same command goes on where it stopped. E.g. `avser crossval av_roi ravdess data.protocol=emobox --seeds 0,1,2`.
     """
-    from avser.experiments.cross_validation import cross_validate
-    from avser.experiments.cross_validation_tables import cross_validation_tables, write_cross_validation
+    from avser.experiments.cross_validation.study import cross_validate
+    from avser.experiments.cross_validation.tables import cross_validation_tables, write_cross_validation
 
     chosen = None if folds == "all" else _read_numbers(folds, "--folds")
     options: dict[str, Any] = {"jobs": jobs, "cluster": cluster}
@@ -209,8 +209,8 @@ def robustness(
 
     Nothing is trained. E.g. `avser robustness runs/fused runs/audio runs/video --out robustness`.
     """
-    from avser.experiments.robustness import measure_robustness
-    from avser.experiments.robustness_tables import robustness_tables, write_robustness
+    from avser.experiments.robustness.study import measure_robustness
+    from avser.experiments.robustness.tables import robustness_tables, write_robustness
 
     chosen = [name.strip() for name in corruptions.split(",") if name.strip()]
     found = measure_robustness(runs, corruptions=chosen, levels=_read_levels(levels or []), seed=seed)
@@ -245,7 +245,7 @@ def roi(
     RUN is a run, or the folder of an `avser ablate`: curves then come from models that only hear or only see, unless
     --curves fused asks for those of the model of both, whose agreement is no evidence that voice and face agree.
     """
-    from avser.experiments.region_report import report_clip, report_split
+    from avser.experiments.regions.report import report_clip, report_split
 
     options: dict[str, Any] = {"salience": salience, "curves": curves, "formats": export or [], "warn": _warn}
     if clip is None:
@@ -354,8 +354,8 @@ def print_table(table: ReportTable) -> None:
 
 
 def _ablate_grid(config: Config, over: list[str], out: Path | None, **options: Any) -> None:
-    from avser.experiments.ablation_grid import ablate_grid
-    from avser.experiments.ablation_tables import grid_tables, write_grid
+    from avser.experiments.ablation.grid import ablate_grid
+    from avser.experiments.ablation.tables import grid_tables, write_grid
 
     grid = ablate_grid(config, over, **options)
     paths = write_grid(grid, out or grid.folder, command=f"avser {shlex.join(sys.argv[1:])}")

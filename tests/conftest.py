@@ -76,7 +76,7 @@ def tiny_config(tiny_corpus, tmp_path):
 @pytest.fixture(scope="session")
 def tiny_ablation(tiny_corpus) -> Path:
     """Folder of the runs audio, video and fused on the tiny corpus; every curve of theirs has regions."""
-    from avser.experiments.ablation import ablate_modalities
+    from avser.experiments.ablation.modalities import ablate_modalities
 
     sources = [*tiny_sources(tiny_corpus), f"runs={tiny_corpus / 'runs'}", "name=ablation", "roi.rule=coverage"]
     ablate_modalities(load_config([*sources, "model.video.baseline=clip", "training.learning_rate=1e-2"]))

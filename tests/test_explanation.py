@@ -4,7 +4,7 @@ import pytest
 
 from avser.data.cache import ClipCache
 from avser.errors import ConfigError
-from avser.experiments.region_study import choose_models
+from avser.experiments.regions.study import choose_models
 from avser.explanation import explain
 from avser.inference import load_models
 from avser.structures import AUDIO, FUSED, VIDEO

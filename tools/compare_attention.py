@@ -18,10 +18,10 @@ from pathlib import Path
 
 from avser.config import load_config
 from avser.errors import AvserError, ConfigError
-from avser.experiments.attention_kinds import train_kinds
-from avser.experiments.localization_clips import PARTS
-from avser.experiments.localization_study import COSTLY, study_localization
-from avser.experiments.localization_tables import write_localization
+from avser.experiments.localization.attention_kinds import train_kinds
+from avser.experiments.localization.clips import PARTS
+from avser.experiments.localization.study import COSTLY, study_localization
+from avser.experiments.localization.tables import write_localization
 from avser.models.attention import SCORES
 from avser.roi.salience.sources import AUTO, SOURCES
 from tools.measure_localization import print_study

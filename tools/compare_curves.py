@@ -23,10 +23,10 @@ from pathlib import Path
 
 from avser.cli import print_table
 from avser.errors import AvserError, ConfigError
-from avser.experiments.alignment_study import AlignmentStudy, study_alignment
-from avser.experiments.alignment_tables import alignment_tables
-from avser.experiments.alignment_words import describe_alignment
-from avser.experiments.collected_curves import CollectedCurves, collect_curves
+from avser.experiments.alignment.collected_curves import CollectedCurves, collect_curves
+from avser.experiments.alignment.study import AlignmentStudy, study_alignment
+from avser.experiments.alignment.tables import alignment_tables
+from avser.experiments.alignment.words import describe_alignment
 from avser.roi.alignment.compare import centre_prior
 from avser.roi.exchange.imported_curves import read_curves
 from avser.roi.report.table_markdown import tables_markdown

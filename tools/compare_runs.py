@@ -16,8 +16,8 @@ from pathlib import Path
 
 from avser.cli import print_table
 from avser.errors import AvserError, ConfigError
-from avser.experiments.run_comparison import compare_runs
-from avser.experiments.run_comparison_tables import comparison_tables, write_comparison
+from avser.experiments.runs.comparison import compare_runs
+from avser.experiments.runs.comparison_tables import comparison_tables, write_comparison
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

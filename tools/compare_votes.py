@@ -20,8 +20,8 @@ from pathlib import Path
 
 from avser.cli import print_table
 from avser.errors import AvserError, ConfigError
-from avser.experiments.vote_study import load_vote_clips, read_vote_clips, study_votes
-from avser.experiments.vote_tables import vote_sentences, vote_tables, write_vote_tables
+from avser.experiments.votes.study import load_vote_clips, read_vote_clips, study_votes
+from avser.experiments.votes.tables import vote_sentences, vote_tables, write_vote_tables
 from avser.inference import load_models
 
 

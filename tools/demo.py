@@ -26,13 +26,13 @@ from avser.config import Config, load_config
 from avser.data.cache import build_cache
 from avser.data.manifest import read_manifest
 from avser.errors import AvserError
-from avser.experiments.ablation import ModalityAblation, ablate_modalities, ablation_table
-from avser.experiments.alignment_words import describe_alignment
-from avser.experiments.faithfulness_results import FaithfulnessStudy
-from avser.experiments.faithfulness_tables import faithfulness_tables
+from avser.experiments.ablation.modalities import ModalityAblation, ablate_modalities, ablation_table
+from avser.experiments.alignment.words import describe_alignment
+from avser.experiments.faithfulness.results import FaithfulnessStudy
+from avser.experiments.faithfulness.tables import faithfulness_tables
 from avser.experiments.held_out import HeldOutClips, load_test_clips
-from avser.experiments.region_caveats import caveats, describe_source, describe_tests
-from avser.experiments.region_report import (
+from avser.experiments.regions.caveats import caveats, describe_source, describe_tests
+from avser.experiments.regions.report import (
     check_salience,
     region_figures,
     region_tables,
@@ -40,7 +40,7 @@ from avser.experiments.region_report import (
     save_clip_figures,
     some_clips,
 )
-from avser.experiments.region_study import RegionStudy, study_regions, write_tables
+from avser.experiments.regions.study import RegionStudy, study_regions, write_tables
 from avser.inference import TrainedModel, load_models
 from avser.roi.report.page import ReportFigure, ReportSummary, write_report
 from avser.roi.report.plots import figure_png, plot_ablation, save_figure

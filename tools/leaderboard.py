@@ -21,8 +21,8 @@ from pathlib import Path
 
 from avser.cli import print_table
 from avser.errors import AvserError, ConfigError
-from avser.experiments.leaderboard import build_leaderboard
-from avser.experiments.leaderboard_tables import (
+from avser.experiments.leaderboard.board import build_leaderboard
+from avser.experiments.leaderboard.tables import (
     find_place,
     insert_board,
     leaderboard_markdown,

@@ -20,9 +20,9 @@ from pathlib import Path
 
 from avser.cli import print_table
 from avser.errors import AvserError, ConfigError
-from avser.experiments.faithfulness_folds import sort_folds
-from avser.experiments.faithfulness_study import study_faithfulness
-from avser.experiments.faithfulness_tables import faithfulness_tables, write_faithfulness
+from avser.experiments.faithfulness.folds import sort_folds
+from avser.experiments.faithfulness.study import study_faithfulness
+from avser.experiments.faithfulness.tables import faithfulness_tables, write_faithfulness
 from avser.experiments.held_out import HeldOutClips, load_test_clips
 from avser.inference import TrainedModel, load_model
 from avser.roi.salience.replacement import check_operator

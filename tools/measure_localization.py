@@ -17,9 +17,9 @@ from pathlib import Path
 
 from avser.cli import print_table
 from avser.errors import AvserError, ConfigError
-from avser.experiments.localization_clips import PARTS
-from avser.experiments.localization_study import COSTLY, RANKINGS, TARGETS, LocalizationStudy, study_localization
-from avser.experiments.localization_tables import localization_tables, write_localization
+from avser.experiments.localization.clips import PARTS
+from avser.experiments.localization.study import COSTLY, RANKINGS, TARGETS, LocalizationStudy, study_localization
+from avser.experiments.localization.tables import localization_tables, write_localization
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,7 +6,7 @@ verified" means that no source of it was at hand; None means that none is known 
 
 from __future__ import annotations
 
-from avser.experiments.leaderboard import Published
+from avser.experiments.leaderboard.board import Published
 
 REMEMBERED = "remembered, not verified"
 MATRIX = "from the confusion matrices that the authors' code publishes"

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from avser.experiments.collected_curves import collect_curves
+from avser.experiments.alignment.collected_curves import collect_curves
 from avser.structures import AUDIO, VIDEO
 from tools.compare_curves import main
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from avser.errors import ConfigError
-from avser.experiments.leaderboard_tables import find_place, insert_board
+from avser.experiments.leaderboard.tables import find_place, insert_board
 from tools.leaderboard import main
 from tools.published import PUBLISHED
 

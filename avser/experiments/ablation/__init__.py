@@ -1,0 +1,1 @@
+"""Ablations: which setting is better, all else equal."""

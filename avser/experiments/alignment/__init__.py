@@ -1,0 +1,1 @@
+"""Do voice and face carry emotion at the same moments?"""

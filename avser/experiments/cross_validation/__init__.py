@@ -1,0 +1,1 @@
+"""Folds and seeds of one system, judged together."""

@@ -1,0 +1,1 @@
+"""Does the answer rest on the moments that a salience names?"""

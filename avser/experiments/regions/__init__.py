@@ -1,0 +1,1 @@
+"""Regions of one clip or of many, and the report about them."""

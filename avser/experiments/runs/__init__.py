@@ -1,0 +1,1 @@
+"""Runs: made in numbers, read back, compared."""
