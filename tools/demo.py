@@ -59,7 +59,7 @@ BARS = {"fused_audio": "both, given\nthe voice only", "fused_video": "both, give
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to configs/experiments/demo.yaml")
-    parser.add_argument("--speakers", type=int, default=36, help="default: %(default)s")
+    parser.add_argument("--speakers", type=int, default=18, help="default: %(default)s")
     parser.add_argument("--clips-per-emotion", type=int, default=5, help="of each speaker; default: %(default)s")
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args(arguments)

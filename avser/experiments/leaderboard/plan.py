@@ -50,7 +50,8 @@ def read_entries(systems: Sequence[str], variants: Path | None) -> list[Entry]:
         system, _, variant = text.partition(":")
         theirs = known.get(Path(system).stem, {})
         if variant and variant not in theirs:
-            where = f"{variants} has for it: {', '.join(sorted(theirs)) or 'none'}" if variants else "give --variants FILE.yaml"
+            known_ones = ", ".join(sorted(theirs)) or "none"
+            where = f"{variants} has for it: {known_ones}" if variants else "give --variants FILE.yaml"
             raise ConfigError(f"{text}: {Path(system).stem} has no variant {variant!r}; {where}")
         entries.append(Entry(system, variant, tuple(theirs[variant]) if variant else ()))
     names = [entry.name for entry in entries]
