@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from avser import cli
+from avser.cli import main as door
 from avser.config import config_to_yaml
 
 CLIP = "s01_fear_01"
@@ -22,7 +22,7 @@ def run(monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", ["avser", *map(str, arguments)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as left:
-            cli.main()
+            door.main()
         out, err = capsys.readouterr()
         assert "Traceback" not in out + err
         return int(left.value.code or 0), out, err
@@ -53,7 +53,7 @@ def clip(tiny_corpus) -> Path:
 def test_help_is_light_and_names_every_command():
     code = (
         "import sys\n"
-        "from avser.cli import main\n"
+        "from avser.cli.main import main\n"
         "try:\n    main()\n"
         "finally:\n"
         "    heavy = {'torch', 'av', 'cv2', 'mediapipe', 'scipy', 'sklearn', 'matplotlib', 'pandas'}\n"

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avser.cli import print_table
+from avser.cli.printing import print_table
 from avser.data.dataset import Example, collate
 from avser.features.spectral import LogMel
 from avser.media.audio import read_audio

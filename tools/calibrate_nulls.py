@@ -15,7 +15,7 @@ from pathlib import Path
 
 from joblib import Parallel, delayed
 
-from avser.cli import print_table
+from avser.cli.printing import print_table
 from avser.roi.alignment.null_calibration import calibrate_nulls, calibration_table, join_trials
 from avser.roi.alignment.nulls import NULLS
 from avser.roi.report.table_markdown import tables_markdown

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from avser.cli import print_table
+from avser.cli.printing import print_table
 from avser.errors import AvserError, ConfigError
 from avser.experiments.alignment.collected_curves import CollectedCurves, collect_curves
 from avser.experiments.alignment.study import AlignmentStudy, study_alignment
@@ -32,6 +32,7 @@ from avser.roi.exchange.imported_curves import read_curves
 from avser.roi.report.table_markdown import tables_markdown
 from avser.structures import AUDIO, VIDEO, Curve
 from avser.training.checkpoint import write_json, write_text
+from tools import tell
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,8 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             study, voice if voice.rows else face, args.out, f"python -m tools.compare_curves {shlex.join(given)}"
         )
     except AvserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
+        return tell(error)
     for sentence in describe_alignment(study):
         print(sentence)
     for table in alignment_tables(study):

@@ -14,10 +14,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from avser.cli import print_table
-from avser.errors import AvserError, ConfigError
+from avser.cli.printing import print_table
+from avser.errors import AvserError
 from avser.experiments.runs.comparison import compare_runs
 from avser.experiments.runs.comparison_tables import comparison_tables, write_comparison
+from tools import tell
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,8 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         found = compare_runs(args.runs, reference=args.reference, common=args.common)
     except AvserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
+        return tell(error)
     for table in comparison_tables(found):
         print_table(table)
     if args.out:

@@ -18,11 +18,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from avser.cli import print_table
+from avser.cli.printing import print_table
 from avser.errors import AvserError, ConfigError
 from avser.experiments.votes.study import load_vote_clips, read_vote_clips, study_votes
 from avser.experiments.votes.tables import vote_sentences, vote_tables, write_vote_tables
 from avser.inference import load_models
+from tools import tell
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,8 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         study = study_votes(models, clips, num_resamples=args.resamples, seed=args.seed)
         write_vote_tables(study, args.out)
     except AvserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
+        return tell(error)
     for table in vote_tables(study):
         print_table(table)
     print("\n".join(vote_sentences(study)))

@@ -21,7 +21,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from avser.cli import print_table
+from avser.cli.printing import print_table
 from avser.config import Config, load_config
 from avser.data.cache import build_cache
 from avser.data.manifest import read_manifest

@@ -19,8 +19,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from avser.cli import print_table
-from avser.errors import AvserError, ConfigError
+from avser.cli.printing import print_table
+from avser.errors import AvserError
 from avser.experiments.leaderboard.board import build_leaderboard
 from avser.experiments.leaderboard.tables import (
     find_place,
@@ -29,6 +29,7 @@ from avser.experiments.leaderboard.tables import (
     leaderboard_tables,
     write_leaderboard,
 )
+from tools import read_count, tell
 from tools.published import PUBLISHED
 
 
@@ -58,8 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if args.page:
             insert_board(args.page, place, leaderboard_markdown(board, command))
     except AvserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
+        return tell(error)
     for table in leaderboard_tables(board):
         print_table(table)
     print(f"board: {args.out / 'leaderboard.md'}")
@@ -97,19 +97,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE.md",
         help="puts the tables there, between <!-- board:OUT --> and <!-- end:OUT -->; OUT is the last part of DIR",
     )
-    parser.add_argument("--jobs", type=_jobs, default=1, help="runs side by side, each in a process; default: 1")
+    parser.add_argument("--jobs", type=read_count, default=1, help="runs side by side, each in a process; default: 1")
     return parser
 
 
 def _numbers(text: str) -> list[int]:
     found = [int(word) for word in text.split(",")]
     if min(found) < 0 or len(set(found)) < len(found):
-        raise ValueError(text)
-    return found
-
-
-def _jobs(text: str) -> int:
-    if (found := int(text)) < 1:
         raise ValueError(text)
     return found
 

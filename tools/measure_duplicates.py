@@ -16,7 +16,7 @@ import av
 import numpy as np
 from scipy.signal import resample_poly
 
-from avser.cli import print_table
+from avser.cli.printing import print_table
 from avser.data.fingerprint import MAX_BIT_ERRORS, Duplicate, find_duplicates, fingerprint_audio
 from avser.data.manifest import Manifest, read_manifest
 from avser.media.audio import read_audio

@@ -1,0 +1,1 @@
+"""The `avser` command, a module for each kind of question."""
