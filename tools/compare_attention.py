@@ -17,13 +17,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from avser.config import load_config
-from avser.errors import AvserError, ConfigError
+from avser.errors import AvserError
 from avser.experiments.localization.attention_kinds import train_kinds
 from avser.experiments.localization.clips import PARTS
 from avser.experiments.localization.study import COSTLY, study_localization
 from avser.experiments.localization.tables import write_localization
 from avser.models.attention import SCORES
 from avser.roi.salience.sources import AUTO, SOURCES
+from tools import read_count, read_names, tell
 from tools.measure_localization import print_study
 
 
@@ -32,14 +33,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(given)
     try:
         config = load_config(args.configs)
-        runs = train_kinds(config, args.kinds.split(","), jobs=args.jobs)
+        runs = train_kinds(config, args.kinds, jobs=args.jobs)
         study = study_localization(
-            runs, part=args.split, sources=args.sources.split(","), num_costly=args.costly_clips, seed=config.seed
+            runs, part=args.split, sources=args.sources, num_costly=args.costly_clips, seed=config.seed
         )
         write_localization(study, args.out, command=f"python -m tools.compare_attention {shlex.join(given)}")
     except AvserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
+        return tell(error)
     return print_study(study, args.out)
 
 
@@ -49,14 +49,20 @@ def _parser() -> argparse.ArgumentParser:
         "configs", nargs="+", metavar="CONFIG", help="named configurations, files, and key=value, merged"
     )
     kinds = ",".join(SCORES)
-    parser.add_argument("--kinds", default=kinds, metavar="A,B,..", help="of attention; default: %(default)s")
-    sources = ",".join(source for source in SOURCES if source != AUTO)
-    parser.add_argument("--sources", default=sources, metavar="A,B,..", help="saliences; default: %(default)s")
     parser.add_argument(
-        "--costly-clips", type=int, metavar="N", help=f"ask {', '.join(COSTLY)} about N clips; default: all"
+        "--kinds", type=read_names, default=kinds, metavar="A,B,..", help="of attention; default: %(default)s"
+    )
+    sources = ",".join(source for source in SOURCES if source != AUTO)
+    parser.add_argument(
+        "--sources", type=read_names, default=sources, metavar="A,B,..", help="saliences; default: %(default)s"
+    )
+    parser.add_argument(
+        "--costly-clips", type=read_count, metavar="N", help=f"ask {', '.join(COSTLY)} about N clips; default: all"
     )
     parser.add_argument("--split", choices=PARTS, default="test", help="part that is asked about; default: %(default)s")
-    parser.add_argument("--jobs", type=int, default=1, help="runs that are trained side by side; default: %(default)s")
+    parser.add_argument(
+        "--jobs", type=read_count, default=1, help="runs that are trained side by side; default: %(default)s"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     return parser
 

@@ -18,8 +18,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from avser.cli import print_table
-from avser.errors import AvserError, ConfigError
+from avser.cli.printing import print_table
+from avser.errors import AvserError
 from avser.experiments.faithfulness.folds import sort_folds
 from avser.experiments.faithfulness.study import study_faithfulness
 from avser.experiments.faithfulness.tables import faithfulness_tables, write_faithfulness
@@ -27,6 +27,7 @@ from avser.experiments.held_out import HeldOutClips, load_test_clips
 from avser.inference import TrainedModel, load_model
 from avser.roi.salience.replacement import check_operator
 from avser.structures import MODALITIES
+from tools import read_count, read_names, tell
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,8 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         write_faithfulness(study, args.out, command=f"python -m tools.measure_faithfulness {shlex.join(given)}")
     except AvserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
+        return tell(error)
     print(*study.sentences(), sep="\n")
     for table in faithfulness_tables(study):
         print_table(table)
@@ -74,32 +74,24 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--modality", choices=MODALITIES, required=True)
     parser.add_argument(
         "--sources",
-        type=_names,
+        type=read_names,
         default=["attention"],
         metavar="A,B",
         help="see avser.roi.salience.sources; default: attention",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--clips", type=_count, default=96, help="at most so many; default: 96")
+    parser.add_argument("--clips", type=read_count, default=96, help="at most so many; default: 96")
     parser.add_argument(
         "--permuted", type=Path, nargs="+", default=[], metavar="RUN", help="the same, trained on permuted labels"
     )
-    parser.add_argument("--operators", type=_names, default=[], metavar="A,B", help="default: the modality's own two")
-    parser.add_argument("--draws", type=_count, default=4, help="of the controls that chance decides; default: 4")
-    parser.add_argument("--batch-size", type=_count, default=8, help="clips that are held at once; default: 8")
+    parser.add_argument(
+        "--operators", type=read_names, default=[], metavar="A,B", help="default: the modality's own two"
+    )
+    parser.add_argument("--draws", type=read_count, default=4, help="of the controls that chance decides; default: 4")
+    parser.add_argument("--batch-size", type=read_count, default=8, help="clips that are held at once; default: 8")
     parser.add_argument("--seed", type=int, default=0, help="of clips, draws and random weights; default: 0")
     parser.add_argument("--device", help="default: a GPU where there is one")
     return parser
-
-
-def _names(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
-
-
-def _count(text: str) -> int:
-    if (found := int(text)) < 1:
-        raise ValueError(text)
-    return found
 
 
 if __name__ == "__main__":

@@ -15,11 +15,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from avser.cli import print_table
-from avser.errors import AvserError, ConfigError
+from avser.cli.printing import print_table
+from avser.errors import AvserError
 from avser.experiments.localization.clips import PARTS
-from avser.experiments.localization.study import COSTLY, RANKINGS, TARGETS, LocalizationStudy, study_localization
+from avser.experiments.localization.study import (
+    CONTROL_WORDS,
+    COSTLY,
+    RANKINGS,
+    TARGETS,
+    LocalizationStudy,
+    study_localization,
+)
 from avser.experiments.localization.tables import localization_tables, write_localization
+from tools import read_count, read_names, tell
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,18 +39,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             args.manifest,
             args.cache,
             part=args.split,
-            sources=args.sources.split(","),
+            sources=args.sources,
             num_costly=args.costly_clips,
             target=args.target,
             ranking=args.rank_by,
             smooth_s=args.smooth_s,
+            controls=args.controls,
             batch_size=args.batch_size,
             seed=args.seed,
         )
         write_localization(study, args.out, command=f"python -m tools.measure_localization {shlex.join(given)}")
     except AvserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
+        return tell(error)
     return print_study(study, args.out)
 
 
@@ -70,9 +78,11 @@ def _parser() -> argparse.ArgumentParser:
         help="part of the runs' own split; with M, of its people alone; val: to choose between models, never a result; "
         "default: test, or everybody in M",
     )
-    parser.add_argument("--sources", default="attention", metavar="A,B,..", help="saliences; default: %(default)s")
     parser.add_argument(
-        "--costly-clips", type=_positive, metavar="N", help=f"ask {', '.join(COSTLY)} about N clips; default: all"
+        "--sources", type=read_names, default="attention", metavar="A,B,..", help="saliences; default: %(default)s"
+    )
+    parser.add_argument(
+        "--costly-clips", type=read_count, metavar="N", help=f"ask {', '.join(COSTLY)} about N clips; default: all"
     )
     parser.add_argument(
         "--target", choices=TARGETS, default="predicted", help="emotion asked about; default: %(default)s"
@@ -81,16 +91,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--smooth-s", type=float, metavar="SD", help="smoothing of the curves, seconds; default: the runs' roi.smooth_s"
     )
-    parser.add_argument("--batch-size", type=_positive, default=16, metavar="N", help="clips; default: %(default)s")
+    parser.add_argument(
+        "--controls", action="store_true", help=f"score these too, as if they were saliences: {CONTROL_WORDS}"
+    )
+    parser.add_argument("--batch-size", type=read_count, default=16, metavar="N", help="clips; default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     return parser
-
-
-def _positive(text: str) -> int:
-    if (found := int(text)) < 1:
-        raise ValueError(text)
-    return found
 
 
 if __name__ == "__main__":

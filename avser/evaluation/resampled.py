@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from avser.evaluation.statistics import Interval, _expanded_percentiles
+from avser.evaluation.statistics import Interval, expanded_percentiles
 
 
 def resampled_uars(counts: np.ndarray, *, num_resamples: int = 2000, seed: int = 0) -> np.ndarray:
@@ -34,4 +34,4 @@ def resampled_interval(values: np.ndarray, num_speakers: int, *, confidence: flo
     """
     if not np.isfinite(values[0]) or num_speakers < 2:
         return Interval(float(values[0]), float("nan"), float("nan"))
-    return Interval(float(values[0]), *_expanded_percentiles(values[1:], num_speakers, confidence))
+    return Interval(float(values[0]), *expanded_percentiles(values[1:], num_speakers, confidence))

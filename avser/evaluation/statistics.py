@@ -52,7 +52,7 @@ def clustered_interval(
     """
     groups = _group(values, clusters)
     draws = _resample(values, groups, statistic, num_resamples, seed)
-    return Interval(float(statistic(values)), *_expanded_percentiles(draws, len(groups), confidence))
+    return Interval(float(statistic(values)), *expanded_percentiles(draws, len(groups), confidence))
 
 
 def paired_difference(
@@ -81,7 +81,7 @@ def paired_difference(
 
     groups = _group(both, clusters)
     draws = _resample(both, groups, difference, num_resamples, seed)
-    return Interval(difference(both), *_expanded_percentiles(draws, len(groups), confidence))
+    return Interval(difference(both), *expanded_percentiles(draws, len(groups), confidence))
 
 
 def paired_permutation(
@@ -138,7 +138,8 @@ def _group(values: np.ndarray, clusters: Sequence[str]) -> list[np.ndarray]:
     return [np.flatnonzero(names == name) for name in np.unique(names)]
 
 
-def _expanded_percentiles(draws: np.ndarray, num_clusters: int, confidence: float) -> tuple[float, float]:
+def expanded_percentiles(draws: np.ndarray, num_clusters: int, confidence: float) -> tuple[float, float]:
+    """Ends of an interval from what resampling clusters gave; NaN draws are left out, a single cluster has none."""
     if num_clusters < 2:
         return float("nan"), float("nan")
     degrees = num_clusters - 1

@@ -80,7 +80,8 @@ def fit(
     # "Evaluation" leaves out DistributedDataParallel alone, see `avser.training.shares`.
     prepared = accelerator.prepare_model(model, evaluation_mode=True)
     if config.training.compile:
-        model.compile()  # in place: the names of its weights stay
+        # Of what trains alone: validation meets other shapes and modes, each to be compiled anew.
+        prepared = torch.compile(prepared)
     start_trackers(accelerator, config, folder)
     while True:
         model.enter_stage(progress.stage)
@@ -115,7 +116,7 @@ def _fit_stage(
     progress: Progress,
     on_epoch: Callable[[], None],
 ) -> None:
-    """Train until the validation UAR stops rising; `model` is `prepared` without accelerate's wrapping."""
+    """Train until the validation UAR stops rising; `prepared` is `model`, or a compiled one with its weights."""
     training, train_labels = config.training, data.labels("train")
     criterion = build_criterion(training, train_labels, len(data.emotions)).to(accelerator.device)
     balance = BALANCES[training.balance](model, criterion, training, accelerator, seed=config.seed)
@@ -146,10 +147,10 @@ def _fit_stage(
             with torch.no_grad():
                 model.eval().fit_readout(_on_device(data.batches("train", training, clips=clips), accelerator))
             share_state(model, accelerator)
-            validation = evaluate(prepared, data.batches("val", training), accelerator)
+            validation = evaluate(model, data.batches("val", training), accelerator)
             may_be_best = progress.epoch >= model.warm_up_epochs
             is_best = note_validation(progress, loss, validation, may_be_best=may_be_best)
-            progress.history[-1] |= balance.end_epoch(prepared, data.batches("val", training))
+            progress.history[-1] |= balance.end_epoch(model, data.batches("val", training))
             if accelerator.is_main_process:
                 if is_best:
                     save_model(folder / MODEL_FILE, model, config, data.emotions)

@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from avser.errors import AvserError, ConfigError
 from avser.experiments.faithfulness.clips import choose_rows
@@ -26,13 +28,15 @@ from avser.roi.alignment.compare import measure_alignment, region_lag_s
 from avser.roi.detection import DetectionScores, region_peaks, score_detection
 from avser.roi.intervals import find_regions, is_flat, smooth_curve
 from avser.roi.localization import LagScores, LocalizationScores, score_lags, score_localization
-from avser.roi.salience.sources import SOURCES, find_salience
-from avser.structures import AUDIO, FUSED, MODALITIES, VIDEO, Curve, Region
+from avser.roi.salience.sources import SOURCES, SalienceFunction, find_salience
+from avser.roi.trust.controls import CONTROL_CURVES, CONTROLS, control_curves
+from avser.structures import AUDIO, FUSED, MODALITIES, VIDEO, Batch, Curve, Region
 
 MIN_IOUS = (0.3, 0.5)
 TARGETS = ("predicted", "true")
 RANKINGS = ("mass", "peak")
 COSTLY = ("integrated_gradients", "occlusion", "rise")  # many passes through a model for each clip
+CONTROL_WORDS = ", ".join(dict.fromkeys(CONTROLS[c].words[m] for c in CONTROL_CURVES for m in MODALITIES))
 
 
 @dataclass
@@ -41,7 +45,7 @@ class SourceScores:
 
     Attributes:
         run: its name in tables.
-        source: a key of `avser.roi.salience.sources.SOURCES`.
+        source: a key of `avser.roi.salience.sources.SOURCES`, or the words of a control of `CONTROL_CURVES`.
         num_asked: clips with a curve, those without a true region included.
         named_right: share of the clips with a true region whose target was the true emotion.
         localization: over the clips with a true region.
@@ -119,6 +123,7 @@ def study_localization(
     part: str = "",
     ranking: str = "mass",
     smooth_s: float | None = None,
+    controls: bool = False,
     batch_size: int = 16,
     seed: int = 0,
     device: str | None = None,
@@ -140,6 +145,7 @@ def study_localization(
             manifest of the people there. Empty: the test clips, or everybody in the manifest.
         ranking: by what regions are ranked for the detection scores: their "mass", or the "peak" of the curve in them.
         smooth_s: smooth curves by a Gaussian of this standard deviation, instead of the runs' own `roi.smooth_s`.
+        controls: score the curves of `CONTROL_CURVES` too, on the steps of each model and by the same code.
         seed: of everything random.
 
     Raises:
@@ -179,8 +185,10 @@ def study_localization(
         study.notes.append(f"curves smoothed by {smooth_s:g} s, whatever the runs' own roi.smooth_s")
     if known.part == "val":
         study.notes.append("these speakers chose the epoch of every run: figures to choose by, not results")
+    if controls:
+        study.notes.append(f"{CONTROL_WORDS} are read off the clips alone: what a salience has to beat")
     for name, by_part in models.items():
-        _study_run(study, name, by_part, known, list(dict.fromkeys(sources)), batch_size)
+        _study_run(study, name, by_part, known, list(dict.fromkeys(sources)), controls, batch_size)
     rules = {json.dumps(asdict(_main(by_part).config.roi)) for by_part in models.values()}
     if len(rules) > 1:
         study.notes.append(
@@ -216,6 +224,7 @@ def _study_run(
     models: Mapping[str, TrainedModel],
     known: KnownClips,
     sources: Sequence[str],
+    controls: bool,
     batch_size: int,
 ) -> None:
     main, found = _main(models), dict[tuple[str, str], _Found]()
@@ -230,9 +239,13 @@ def _study_run(
         fewer = AskedClips(model, modality, some, study.target, batch_size)
         for source in sources:
             try:
-                found[source, modality] = _ask(fewer if source in COSTLY else batches, source)
+                found[source, modality] = _ask(
+                    fewer if source in COSTLY else batches, partial(find_salience, source=source)
+                )
             except AvserError as error:
                 study.failures.append(f"{name}, {modality}, {source}: {error}")
+        for control in CONTROL_CURVES if controls else ():
+            found[CONTROLS[control].words[modality], modality] = _ask(batches, partial(_control, control=control))
         study.notes += [f"{name}, {modality}: {note}" for note in batches.notes]
     speakers = {row.clip_id: person(row) for row in known.rows}
     emotions = {row.clip_id: main.config.data.merge.get(row.emotion, row.emotion) for row in known.rows}
@@ -254,11 +267,11 @@ def _main(models: Mapping[str, TrainedModel]) -> TrainedModel:
     return models.get(FUSED) or next(iter(models.values()))
 
 
-def _ask(batches: AskedClips, source: str) -> _Found:
+def _ask(batches: AskedClips, salience: SalienceFunction) -> _Found:
     """Curves (the part above zero), the regions in them, and the emotions asked about."""
     found, model = _Found(), batches.model
     for batch, targets in batches:
-        curves = find_salience(model.network, batch, batches.modality, targets, source)
+        curves = salience(model.network, batch, batches.modality, targets)
         for clip_id, curve, emotion in zip(batch.clip_ids, curves, targets, strict=True):
             if not len(curve):
                 continue
@@ -267,6 +280,12 @@ def _ask(batches: AskedClips, source: str) -> _Found:
             found.regions[clip_id] = find_regions(positive, batches.modality, **asdict(model.config.roi))
             found.targets[clip_id] = model.emotions[emotion]
     return found
+
+
+def _control(network: nn.Module, batch: Batch, modality: str, emotions: Sequence[int], *, control: str) -> list[Curve]:
+    """A control in the place of a salience; the model is asked for nothing but its steps."""
+    steps = [curve.times for curve in find_salience(network, batch, modality, emotions, "attention")]
+    return control_curves(batch, modality, control, steps)
 
 
 # --- scoring -----------------------------------------------------------------------------------------------------

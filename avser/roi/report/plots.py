@@ -153,16 +153,8 @@ def plot_lags(planted: Sequence[float], recovered: Sequence[float], emotions: Se
     return figure
 
 
-def plot_confusion(matrix: np.ndarray, emotions: Sequence[str]) -> Figure:
-    """Confusions (C, C) of counts, true emotions as rows; shaded and written in percent of the row, with counts."""
-    side = 1.6 + 0.6 * len(emotions)
-    figure = Figure(figsize=(side, side - 0.4), layout="constrained")
-    draw_confusion(figure.subplots(), matrix, emotions)
-    return figure
-
-
 def draw_confusion(ax: Axes, matrix: np.ndarray, emotions: Sequence[str]) -> None:
-    """The same on axes of a larger figure."""
+    """Confusions (C, C) of counts, true emotions as rows; shaded and written in percent of the row, with counts."""
     counts = np.asarray(matrix, dtype=float)
     totals = counts.sum(axis=1, keepdims=True)
     percent = 100 * np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)

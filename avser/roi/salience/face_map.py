@@ -55,17 +55,6 @@ class FaceMap:
     def __len__(self) -> int:
         return len(self.times)
 
-    def overall(self) -> dict[str, tuple[float, float]]:
-        """Place -> its share of the maps of all frames together, and of their area; NaN where they are 0 throughout."""
-        mass = self.maps.sum(axis=(1, 2), dtype=float)
-        some = mass > 0
-        if not some.any():
-            return {place: (float("nan"), float("nan")) for place in self.places}
-        return {
-            place: (float(shares[some] @ mass[some] / mass.sum()), float(self.areas[place].mean()))
-            for place, shares in self.places.items()
-        }
-
 
 def face_maps(
     model: nn.Module,

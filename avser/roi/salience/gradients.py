@@ -97,19 +97,6 @@ def integrated_gradients(
     return _curves(parts, totals, len(batch))
 
 
-def logit_changes(model: nn.Module, batch: Batch, modality: str, emotions: Sequence[int]) -> Tensor:
-    """(B,) logit(x) - logit(average): what the curves of `integrated_gradients` sum to where the quadrature is exact.
-
-    Raises: as `grad_input`.
-    """
-    parts, _ = _gradients_at_input(model, batch, modality, _target_sum(batch, emotions))
-    rows = torch.arange(len(batch))
-    with torch.no_grad():
-        there = run_on(model, batch, parts, [part.values for part in parts]).logits
-        average = run_on(model, batch, parts, [part.average() for part in parts]).logits
-    return (there - average)[rows, list(emotions)]
-
-
 @contextmanager
 def differentiable(model: nn.Module) -> Iterator[None]:
     """Gradients with respect to an input, on any device, of a model in eval mode.

@@ -1,8 +1,8 @@
-"""What a salience has to beat: orders of a clip's moments that know nothing of the model.
+"""What a salience has to beat: orders of a clip's moments, and curves along time, that know nothing of the model.
 
 An order is a row of ranks, one a cell of time: rank 0 is the moment that counts most, and a cell in which the clip has
 nothing has no rank but the number of cells, beyond all others. Removing "the top fifth" then means the same for a
-salience and for every control.
+salience and for every control. A curve (`control_curves`) stands in for a salience where curves are scored.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from avser.roi.intervals import step_intervals
 from avser.roi.salience.moments import ROUNDING, Stream, cell_of, clip_generator, streams_of
+from avser.roi.trust.loudness import decibels
 from avser.structures import AUDIO, VIDEO, Batch, Curve
 
 TIE = 1e-9  # of the largest value: what differs by less is a tie, as rounding must not decide it
@@ -180,19 +182,73 @@ CONTROLS: dict[str, Control] = {
 }
 
 
+# --- controls as curves -------------------------------------------------------------------------------------------
+
+
+def control_curves(batch: Batch, modality: str, control: str, times: Sequence[np.ndarray]) -> list[Curve]:
+    """What a control says along time, 0 where it says least, so that it is read as a salience is.
+
+    "loudness" is the root mean square of the voice in every step in dB, for a face the mean motion of its frames there;
+    "centre" falls evenly from the middle of the steps to both ends.
+
+    Args:
+        control: a key of `CONTROL_CURVES`.
+        times: for each clip the centres (T,) of its steps in seconds; none for a clip without the modality.
+    """
+    found = []
+    for index, steps in enumerate(times):
+        values = CONTROL_CURVES[control](batch, modality, index, steps) if len(steps) else np.zeros(0)
+        found.append(Curve(steps, values - values.min(initial=np.inf)))
+    return found
+
+
+def _loudness_curve(batch: Batch, modality: str, index: int, times: np.ndarray) -> np.ndarray:
+    stream = streams_of(batch, modality)[0]
+    mask = stream.mask[index]
+    at = stream.times.expand(stream.mask.shape)[index][mask].cpu().double().numpy()
+    levels = _step_means(at, _level(stream, index).cpu().double().numpy(), step_intervals(times))
+    return decibels(levels) if stream.is_voice else levels
+
+
+def _centre_curve(_batch: Batch, _modality: str, _index: int, times: np.ndarray) -> np.ndarray:
+    return -np.abs(times - (times[0] + times[-1]) / 2)
+
+
+CONTROL_CURVES: dict[str, Callable[[Batch, str, int, np.ndarray], np.ndarray]] = {
+    "loudness": _loudness_curve,
+    "centre": _centre_curve,
+}
+
+
+def _step_means(times: np.ndarray, values: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """(T,) mean of the values (N,) at `times` (N,) within each of the steps (T, 2); a line between them where none is."""
+    first, end = np.searchsorted(times, steps.T)
+    sums = np.r_[0.0, np.cumsum(values)]
+    means = (sums[end] - sums[first]) / np.maximum(end - first, 1)
+    return np.where(end > first, means, np.interp(steps.mean(axis=1), times, values))
+
+
+# --- levels -------------------------------------------------------------------------------------------------------
+
+
 def _levels(stream: Stream, num_cells: int, cell_s: float) -> np.ndarray:
     """Loudness or motion of every cell, (B, K)."""
     cells = cell_of(stream.times, cell_s).expand(stream.mask.shape)
     found = np.zeros((len(stream.mask), num_cells))
     for b, mask in enumerate(stream.mask):
-        real = stream.values[b][mask]
-        if not len(real):
+        if not mask.any():
             continue
-        level = real.double().square() if stream.is_voice else _motion(real.float().flatten(1), stream.name)
+        level = _level(stream, b)
         where = cells[b][mask].cpu().numpy()
         sums = np.bincount(where, weights=level.cpu().numpy(), minlength=num_cells)
         found[b] = (sums / np.maximum(np.bincount(where, minlength=num_cells), 1))[:num_cells]
     return np.sqrt(found) if stream.is_voice else found
+
+
+def _level(stream: Stream, index: int) -> Tensor:
+    """Power of every real sample of one clip, or motion of every real frame."""
+    real = stream.values[index][stream.mask[index]]
+    return real.double().square() if stream.is_voice else _motion(real.float().flatten(1), stream.name)
 
 
 def _motion(values: Tensor, name: str) -> Tensor:

@@ -17,4 +17,9 @@ def measure_loudness(clip: Clip, *, step_s: float = 0.01) -> Curve | None:
     num_steps = max(1, len(clip.waveform) // size)
     pieces = np.resize(clip.waveform.astype(float), (num_steps, size))
     power = np.square(pieces).mean(axis=1)
-    return Curve((np.arange(num_steps) + 0.5) * step_s, 10 * np.log10(power + QUIETEST))
+    return Curve((np.arange(num_steps) + 0.5) * step_s, decibels(power))
+
+
+def decibels(power: np.ndarray) -> np.ndarray:
+    """Mean squares of samples in dB of full scale."""
+    return 10 * np.log10(power + QUIETEST)

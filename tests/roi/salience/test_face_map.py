@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from avser.config import load_config
 from avser.errors import AvserError
 from avser.models.build import build_model
-from avser.roi.salience.face_map import FaceMap, face_maps
+from avser.roi.salience.face_map import face_maps
 from avser.roi.salience.face_places import PLACES, usual_masks
 from avser.structures import Attended, Batch, Output
 
@@ -143,16 +143,6 @@ def test_landmarks_move_the_places() -> None:
         np.testing.assert_allclose(moved.areas[place], found.areas[place], atol=0.01)  # a crop follows the face
     total, smaller = (sum(area[0] for area in face.areas.values()) for face in (found, wider))
     assert smaller == pytest.approx(total * (1.5 / 2) ** 2, rel=0.1)
-
-
-def test_overall_weighs_frames_by_their_map() -> None:
-    maps = np.zeros((3, 1, 2), np.float32)
-    maps[0], maps[1] = [3, 1], [0, 12]
-    shares = np.array([0.75, 0.0, np.nan])
-    found = FaceMap(np.arange(3.0), maps, {"nose": shares}, {"nose": np.full(3, 0.5)}, (1, 2))
-    assert found.overall()["nose"] == pytest.approx((3 / 16, 0.5))
-    silent = FaceMap(np.zeros(1), 0 * maps[:1], {"nose": shares[2:]}, {"nose": np.ones(1)}, (1, 2))
-    assert np.isnan(silent.overall()["nose"]).all()
 
 
 def test_a_clip_without_a_face_has_an_empty_map() -> None:
