@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo test test-slow check bench wheel clean
+.PHONY: help setup demo test test-slow check bench docs wheel clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -35,8 +35,12 @@ check: setup  ## linter, formatter and type checker
 bench: setup  ## measure speed
 	$(BIN)/python -m tools.benchmark
 
-wheel: setup  ## build the wheel and sdist into dist/
+docs: setup  ## build the documentation into build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+wheel: setup  ## build wheel and sdist, install the wheel elsewhere and predict with it (WHEEL_FLAGS=--full: every library anew)
 	$(BIN)/python -m build
+	$(BIN)/python -m tools.check_wheel $(WHEEL_FLAGS)
 
 clean:  ## remove what can be made again
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

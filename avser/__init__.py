@@ -10,9 +10,11 @@ if TYPE_CHECKING:
     from avser.config import Config, load_config
     from avser.errors import AvserError
     from avser.explanation import explain
-    from avser.inference import load_model, predict
+    from avser.inference import load_model
+    from avser.live.stream import Stream
+    from avser.recordings.predict import predict
 
-__all__ = ["AvserError", "Config", "__version__", "explain", "load_config", "load_model", "predict"]
+__all__ = ["AvserError", "Config", "Stream", "__version__", "explain", "load_config", "load_model", "predict"]
 
 _HOMES = {
     "AvserError": "avser.errors",
@@ -20,7 +22,8 @@ _HOMES = {
     "load_config": "avser.config",
     "explain": "avser.explanation",
     "load_model": "avser.inference",
-    "predict": "avser.inference",
+    "predict": "avser.recordings.predict",
+    "Stream": "avser.live.stream",
 }
 
 

@@ -161,6 +161,7 @@ class AttentionConfig:
     kind: Literal["additive", "linear", "gated", "per_class", "additive_mil", "mean", "last"] = "additive_mil"
     hidden: int = 64
     temperature: float = 1.0  # additive: softmax(temperature * score); 0 is mean pooling
+    window_s: float = 6.0  # model.causal: attention and fusion see so many seconds up to now
 
 
 @dataclass
@@ -189,6 +190,9 @@ class ModelConfig:
     # with such a table as a second target of training.
     face_input: Literal["crops", "landmarks", "blendshapes", "features", "crops_and_features"] = "crops"
     options: dict[str, Any] = field(default_factory=dict)  # keyword arguments of the system's class
+    # av_roi from the past alone, for `avser live`: causal convolutions, recurrence forwards, attention over a window.
+    causal: bool = False
+    running_s: float = 10.0  # causal: seconds up to now that stand for the clip where it is normalised by itself
     audio: AudioBranchConfig = field(default_factory=AudioBranchConfig)
     video: VideoBranchConfig = field(default_factory=VideoBranchConfig)
     attention: AttentionConfig = field(default_factory=AttentionConfig)

@@ -18,6 +18,7 @@ SHARES = """
     roi.mass roi.coverage media.faces.center_size training.decay
 """.split()
 POSITIVE = """
+    model.attention.window_s model.running_s
     media.sample_rate_hz media.fps media.crop_px media.faces.max_faces media.faces.every data.max_duration_s
     data.num_folds data.num_frames
     model.audio.spectrogram.num_mels model.audio.spectrogram.window_s model.audio.spectrogram.hop_s

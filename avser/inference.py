@@ -6,7 +6,7 @@ Everything else that a report of one clip shows is in avser/explanation.py.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from avser.roi.salience.curves import evidence_curve, salience_curve
 from avser.roi.salience.sources import AUTO, find_salience
 from avser.structures import AUDIO, FUSED, VIDEO, Batch, Clip, Curve, Output, Prediction
 from avser.training.checkpoint import MODEL_FILE, load_trained
+from avser.training.shared_model import fetch_model, is_hub_name, shared_config
 
 
 @dataclass
@@ -61,20 +62,28 @@ class TrainedModel:
         return all(getattr(clip.face, part) is not None for part in (LANDMARKS, BLENDSHAPES) if part in parts)
 
 
-def load_model(run: str | Path, device: str | None = None) -> TrainedModel:
+def load_model(run: str | Path, device: str | None = None, *, revision: str | None = None) -> TrainedModel:
     """The model of a run folder (or of its model.safetensors), on a GPU where there is one.
+
+    Args:
+        run: also a model of the hub, ORG/NAME or ORG/NAME@REVISION; it is fetched where nothing of that name lies here
+            (`avser.training.shared_model`).
+        revision: of a model of the hub: a branch, a tag, or the commit that pins it.
 
     Raises:
         CheckpointError: missing, damaged, or not written by avser. Nothing is unpickled.
     """
+    name, _, pin = Path(run).as_posix().partition("@")
+    if is_hub_name(name, is_pinned=bool(revision or pin)):
+        return _load_shared(fetch_model(name, revision or pin or None), device)
+    if revision is not None:
+        raise CheckpointError(f"{run}: only a model of the hub, ORG/NAME, has a revision; this is a path")
     path = Path(run)
     path = path / MODEL_FILE if path.suffix != ".safetensors" else path
     parts = _find_parts(path.parent)
     if parts and not path.is_file():
         raise CheckpointError(f"{run}: a folder of runs; name one of them: {', '.join(map(str, parts.values()))}")
-    network, config, emotions = load_trained(path)
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return TrainedModel(network.to(where), config, emotions, path.parent, where)
+    return _load_file(path, device)
 
 
 def load_models(run: str | Path, device: str | None = None) -> dict[str, TrainedModel]:
@@ -130,7 +139,7 @@ def predict_clips(model: TrainedModel, clips: Sequence[Clip], *, salience: str =
     predictions = []
     for i, clip in enumerate(clips):
         own = {modality: by_clip[i] for modality, by_clip in curves.items() if model.can_read(clip, modality)}
-        predictions.append(_read_prediction(model, output, i, clip, shares[i], own))
+        predictions.append(read_prediction(model, output, i, clip, shares[i], own))
     return predictions
 
 
@@ -156,16 +165,7 @@ def read_media(model: TrainedModel, path: str | Path) -> Clip:
         MediaError: the file cannot be used, or has nothing that the model could hear or see.
     """
     path, media = Path(path), model.config.media
-    info = probe(path)
-    wants_voice = AUDIO in model.modalities and info.has_audio
-    wants_face = {VIDEO, LANDMARKS, BLENDSHAPES} & set(parts_of(model.config.model)) and info.has_video
-    if not wants_voice and not wants_face:
-        needs = {AUDIO: "an audio track", FACE_FEATURES: "a table of face features (cache it)"}
-        tracks = " or ".join(needs.get(part, "a video track") for part in parts_of(model.config.model))
-        raise MediaError(
-            f"{path}: has nothing for the model in {model.folder}, which needs {tracks}; give another recording, or a "
-            "model of another modality"
-        )
+    wants_voice, wants_face = wanted_tracks(model, path)
     return read_clip(
         path.stem,
         audio=path if wants_voice else None,
@@ -174,6 +174,25 @@ def read_media(model: TrainedModel, path: str | Path) -> Clip:
         sample_rate_hz=media.sample_rate_hz,
         fps=media.fps,
     )
+
+
+def wanted_tracks(model: TrainedModel, path: str | Path) -> tuple[bool, bool]:
+    """Whether a file has a voice, and a picture, that the model reads.
+
+    Raises:
+        MediaError: the file cannot be used, or has neither.
+    """
+    info = probe(path)
+    wants_voice = AUDIO in model.modalities and info.has_audio
+    wants_face = bool({VIDEO, LANDMARKS, BLENDSHAPES} & set(parts_of(model.config.model))) and info.has_video
+    if not wants_voice and not wants_face:
+        needs = {AUDIO: "an audio track", FACE_FEATURES: "a table of face features (cache it)"}
+        tracks = " or ".join(needs.get(part, "a video track") for part in parts_of(model.config.model))
+        raise MediaError(
+            f"{path}: has nothing for the model in {model.folder}, which needs {tracks}; give another recording, or a "
+            "model of another modality"
+        )
+    return wants_voice, wants_face
 
 
 def run_model(model: TrainedModel, clips: Sequence[Clip]) -> Output:
@@ -206,6 +225,18 @@ def collate_clips(model: TrainedModel, clips: Sequence[Clip], *, also: Sequence[
     return batch.to(model.device)
 
 
+def _load_file(path: Path, device: str | None) -> TrainedModel:
+    network, config, emotions = load_trained(path)
+    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return TrainedModel(network.to(where), config, emotions, path.parent, where)
+
+
+def _load_shared(folder: Path, device: str | None) -> TrainedModel:
+    """A stranger's model; the paths in its configuration are of no use here, and none of them is opened."""
+    model = _load_file(folder / MODEL_FILE, device)
+    return replace(model, config=shared_config(model.config))
+
+
 def _find_parts(folder: Path) -> dict[str, Path]:
     """The runs of a folder that a modality ablation made, by name."""
     return {name: folder / name for name in (AUDIO, VIDEO, FUSED) if (folder / name / MODEL_FILE).is_file()}
@@ -226,7 +257,7 @@ def as_clip(clip: str | Path | Clip, model: TrainedModel) -> Clip:
     return clip if isinstance(clip, Clip) else read_media(model, clip)
 
 
-def _read_prediction(
+def read_prediction(
     model: TrainedModel,
     output: Output,
     index: int,
@@ -234,6 +265,13 @@ def _read_prediction(
     shares: np.ndarray,
     curves: Mapping[str, Curve],
 ) -> Prediction:
+    """What an output says about one clip of its batch.
+
+    Args:
+        index: the clip's place in the batch.
+        shares: (C,) its probabilities.
+        curves: salience of the modalities that it was answered by; the others are named in the warnings.
+    """
     prediction = Prediction(
         clip.clip_id,
         model.emotions[int(shares.argmax())],

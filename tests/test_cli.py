@@ -1,5 +1,6 @@
 """The command as a person meets it: answers on stdout, the rest on stderr, exit codes, and never a traceback."""
 
+import csv
 import json
 import shutil
 import subprocess
@@ -252,28 +253,58 @@ def test_ablate_resumes_without_training_and_prints_whole_numbers(run, tiny_abla
 def test_predict_answers_the_good_and_names_the_bad(run, tiny_ablation, clip, tmp_path):
     bad = tmp_path / "a broken file with a name long enough to be wrapped by a terminal of eighty columns.mp4"
     bad.write_bytes(b"no media at all")
-    code, out, err = run("predict", tiny_ablation / "fused", clip, bad, "nowhere.mp4", clip)
+    again = shutil.copy(clip, tmp_path / "again.mp4")
+    code, out, err = run("predict", tiny_ablation / "fused", clip, bad, "nowhere.mp4", again)
     assert code == 1
-    lines = out.splitlines()
-    assert len(lines) == 2
-    name, emotion, share, regions = lines[0].split("\t")
-    assert name == CLIP
-    assert emotion in ("anger", "disgust", "fear", "happiness", "sadness", "surprise")
-    assert share.endswith(" %")
-    assert regions.startswith("voice ")
-    assert "face " in regions
+    head, *lines = [line.split() for line in out.splitlines() if line.strip(" ─")]
+    assert head == ["recording", "seconds", "emotion", "%", "voice", "stands", "out", "face", "stands", "out"]
+    assert [line[0] for line in lines] == [CLIP, "again"]
+    assert lines[0][1:] == lines[1][1:]
+    assert lines[0][1].startswith("0.0-")
+    assert lines[0][2] in ("anger", "disgust", "fear", "happiness", "sadness", "surprise")
+    assert 16 < int(lines[0][3]) <= 100
+    assert len(lines[0]) > 5  # both curves have regions
     assert f"failed: {bad}: not readable" in err
     assert "failed: nowhere.mp4: no such file" in err
-    assert "2 of 4 clips failed" in err
+    assert "2 of 4 recordings failed" in err
 
 
-def test_predict_as_json_is_one_object_a_line(run, tiny_ablation, clip):
-    code, out, err = run("predict", tiny_ablation / "fused", clip, clip, "--json")
+def test_predict_writes_what_is_asked_for_and_does_not_do_it_twice(run, tiny_ablation, clip, tmp_path):
+    folder, out = tmp_path / "talks", tmp_path / "out"
+    folder.mkdir()
+    shutil.copy(clip, folder / "talk.mp4")
+    asked = ("predict", tiny_ablation / "fused", folder, "--out", out, "--export", "vtt,eaf", "--export", "mp4")
+    code, _, err = run(*asked, "--window", "1", "--hop", "0.5", "--csv")
+    assert (code, "earlier" in err) == (0, False)
+    names = {"talk.json", "talk.vtt", "talk.eaf", "talk-answer.mp4", "predictions.csv", "failures.csv"}
+    assert {path.name for path in out.iterdir()} == names
+    code, printed, err = run(*asked, "--window", "1", "--hop", "0.5", "--csv")
+    assert code == 0
+    assert "1 answered earlier" in err
+    assert printed == (out / "predictions.csv").read_text()
+    rows = list(csv.DictReader(printed.splitlines()))
+    assert len(rows) > 3
+    assert float(rows[1]["start_s"]) == 0.5
+
+
+def test_predict_draws_one_video_and_refuses_what_contradicts_itself(run, tiny_ablation, clip, tmp_path):
+    code, _, _ = run("predict", tiny_ablation / "fused", clip, "--video", tmp_path / "drawn.mp4")
+    assert code == 0
+    assert (tmp_path / "drawn.mp4").stat().st_size > 10_000
+    for wrong in (["--json", "--csv"], ["--export", "csv"], ["--window", "1", "--hop", "2"], ["--video", "x.avi"]):
+        code, out, err = run("predict", tiny_ablation / "fused", clip, *wrong)
+        assert (code, out) == (2, "")
+        assert wrong[0] in err or "a window has" in err
+
+
+def test_predict_as_json_is_one_object_a_line(run, tiny_ablation, clip, tmp_path):
+    again = shutil.copy(clip, tmp_path / "again.mp4")
+    code, out, err = run("predict", tiny_ablation / "fused", clip, again, clip, "--json")
     assert (code, err) == (0, "")
     answers = [json.loads(line) for line in out.splitlines()]
     assert len(answers) == 2
-    assert answers[0] == answers[1]
-    assert answers[0]["clip"] == CLIP
+    assert answers[0]["probabilities"] == answers[1]["probabilities"]
+    assert [answer["clip"] for answer in answers] == [CLIP, "again"]  # a file that is named twice is answered once
     assert sum(answers[0]["probabilities"].values()) == pytest.approx(1, abs=1e-4)
     assert answers[0]["emotion"] == max(answers[0]["probabilities"], key=answers[0]["probabilities"].get)
     for modality in ("audio", "video"):

@@ -8,8 +8,12 @@ from avser.errors import AvserError, ConfigError
 
 
 def tell(error: AvserError) -> int:
-    """Print an error; returns the exit code: 2 for wrong usage, 1 for all else."""
-    print(f"error: {error}", file=sys.stderr)
+    """Print an error; returns the exit code: 2 for wrong usage, 1 for all else.
+
+    It may quote files from elsewhere, so characters that a terminal would obey are left out.
+    """
+    text = "".join(c if c.isprintable() or c == "\n" else "?" for c in str(error))
+    print(f"error: {text}", file=sys.stderr)
     return 2 if isinstance(error, ConfigError) else 1
 
 

@@ -27,7 +27,10 @@ from avser.roi.report.tables import Cell, ReportTable
 from avser.structures import Clip
 from preprocessing.synthetic.corpus import Settings, write_corpus
 from tools.benchmark_features import bench_descriptors
+from tools.benchmark_live import bench_live
 from tools.benchmark_media import bench_caching, bench_loading
+from tools.benchmark_onnx import bench_onnx
+from tools.benchmark_predict import bench_prediction, bench_prediction_memory
 from tools.benchmark_roi import bench_nulls, bench_saliences
 from tools.benchmark_train import bench_training
 
@@ -38,7 +41,7 @@ LIBROSA_MEL: dict[str, Any] = {"sr": 16000, "n_fft": 512, "n_mels": 64, "fmin": 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", metavar="features | media | train | roi", help="default: all")
+    parser.add_argument("what", nargs="*", metavar="|".join(BENCHMARKS), help="default: all")
     chosen = parser.parse_args(arguments).what or list(BENCHMARKS)
     if unknown := set(chosen) - set(BENCHMARKS):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; take {', '.join(BENCHMARKS)}")
@@ -105,6 +108,9 @@ BENCHMARKS: dict[str, list[Callable[[list[Path], Path], ReportTable]]] = {
     "media": [bench_caching, bench_loading],
     "train": [bench_training],
     "roi": [bench_saliences, bench_nulls],
+    "onnx": [bench_onnx],
+    "predict": [bench_prediction, bench_prediction_memory],
+    "live": [bench_live],
 }
 
 

@@ -2,42 +2,78 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from avser.cli.arguments import Run
 from avser.cli.printing import LOG, warn
-from avser.errors import AvserError
-
-if TYPE_CHECKING:
-    from avser.structures import Prediction
+from avser.errors import ConfigError
 
 
 def predict(
     run: Run,
-    clips: Annotated[list[Path], typer.Argument(metavar="CLIP", help="media files")],
-    as_json: Annotated[bool, typer.Option("--json", help="one line of JSON a clip")] = False,
+    clips: Annotated[list[Path], typer.Argument(metavar="CLIP...", help="media files, and folders of them")],
+    as_json: Annotated[bool, typer.Option("--json", help="one line of JSON a recording")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="one line of CSV for every face in every window")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="folder for results; what is done there is not done again")
+    ] = None,
+    export: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--export", help="into --out: csv, json, textgrid (Praat), eaf (ELAN), vtt (subtitles), mp4; repeat"
+        ),
+    ] = None,
+    video: Annotated[
+        Path | None, typer.Option("--video", help="an .mp4 of one recording with the answer drawn in")
+    ] = None,
+    window: Annotated[
+        float | None, typer.Option("--window", help="seconds; longer recordings are cut into windows  [default: 4.0]")
+    ] = None,
+    hop: Annotated[float | None, typer.Option("--hop", help="seconds from window to window  [default: 2.0]")] = None,
+    salience: Annotated[str, typer.Option("--salience", help="how to ask for the moments, as in `avser roi`")] = "auto",
+    runtime: Annotated[
+        str | None, typer.Option("--runtime", help="torch, or onnx for RUN/model.onnx; an .onnx file needs no word")
+    ] = None,
 ) -> None:
-    """Tell the emotion of media files, and which moments carried it."""
-    from avser.inference import load_model
-    from avser.inference import predict as predict_clip
+    """Tell the emotion of recordings of any length along time, of every face, and which moments carried it.
 
-    model, failed = load_model(run), 0
-    for clip in clips:
-        try:
-            prediction = predict_clip(model, clip)
-        except AvserError as error:
-            LOG.print(f"failed: {error}", markup=False)
-            failed += 1
-            continue
-        typer.echo(json.dumps(_prediction_dict(prediction)) if as_json else _prediction_line(prediction))
-        for warning in prediction.warnings:
-            LOG.print(f"{clip}: {warning}", markup=False)
+    A recording longer than the training clips may be (data.max_duration_s) is cut into windows that overlap.
+    """
+    from avser.cli.printing import print_table
+    from avser.deployment.runtime import open_model
+    from avser.recordings.exports import to_csv, to_json
+    from avser.recordings.files import Wanted, answer_files
+    from avser.recordings.progress import shown_progress
+    from avser.recordings.table import answer_table
+
+    if as_json and as_csv:
+        raise ConfigError("--json and --csv both write to stdout; take one, and the other with --export and --out")
+    wanted = Wanted(out, export or [], video, window, hop, salience)
+    model, shown, failed, num_again = open_model(run, runtime), list[Any](), list[str](), 0
+    with shown_progress() as begin:
+        for answered in answer_files(model, clips, wanted, begin=begin):
+            num_again += answered.again
+            recording = answered.recording
+            if recording is None:
+                failed.append(answered.reason)
+                LOG.print(f"failed: {answered.reason}", markup=False)
+                continue
+            for warning in recording.warnings:
+                LOG.print(f"{answered.path}: {warning}", markup=False)
+            if as_csv:
+                typer.echo(to_csv(recording, header=not shown), nl=False)
+            elif as_json:
+                typer.echo(to_json(recording), nl=False)
+            shown.append(recording if not (as_csv or as_json) else None)
+    if shown and not (as_csv or as_json):
+        print_table(answer_table(shown))
+    if num_again:
+        LOG.print(f"{num_again} answered earlier, read from {out}")
     if failed:
-        LOG.print(f"{failed} of {len(clips)} clips failed")
+        LOG.print(f"{len(failed)} of {len(failed) + len(shown)} recordings failed")
         raise typer.Exit(1)
 
 
@@ -73,30 +109,3 @@ def roi(
     else:
         report = report_clip(run, clip, out, **options)
     typer.echo(f"report: {report}")
-
-
-def _prediction_line(prediction: Prediction) -> str:
-    share = prediction.probabilities[prediction.emotion]
-    regions = "  ".join(
-        f"{'voice' if modality == 'audio' else 'face'} " + ", ".join(f"{r.start_s:.2f}-{r.end_s:.2f} s" for r in found)
-        for modality, found in prediction.regions.items()
-        if found
-    )
-    return f"{prediction.clip_id}\t{prediction.emotion}\t{100 * share:.0f} %\t{regions or 'no moment stands out'}"
-
-
-def _prediction_dict(prediction: Prediction) -> dict[str, Any]:
-    return {
-        "clip": prediction.clip_id,
-        "emotion": prediction.emotion,
-        "probabilities": {k: round(v, 5) for k, v in prediction.probabilities.items()},
-        "regions": {
-            m: [{"start_s": round(r.start_s, 3), "end_s": round(r.end_s, 3), "mass": round(r.mass, 4)} for r in found]
-            for m, found in prediction.regions.items()
-        },
-        "salience": {
-            m: {"times": curve.times.round(4).tolist(), "values": curve.values.round(6).tolist()}
-            for m, curve in prediction.salience.items()
-        },
-        "warnings": prediction.warnings,
-    }

@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from avser.cli import answers, experiments, training
+from avser.cli import answers, doctor, experiments, export, live, serve, sharing, training
 from avser.cli.configs import config_app
 from avser.errors import AvserError, ConfigError
 
@@ -26,6 +26,11 @@ COMMANDS = (
     experiments.robustness,
     answers.roi,
     answers.predict,
+    live.live,
+    serve.serve,
+    sharing.push,
+    export.export,
+    doctor.doctor,
 )
 
 # Help as plain text: rich would take the [key=value ...] of a usage line for markup.

@@ -153,10 +153,13 @@ def compare_pools(first: Pool, second: Pool) -> PairedScores:
     """First minus second.
 
     Raises:
-        ValueError: they do not answer the same clips with the same seeds.
+        ValueError: they do not answer the same clips, of the same labels and speakers, with the same seeds.
     """
-    if sorted(zip(first.clip_ids, first.seeds, strict=True)) != sorted(zip(second.clip_ids, second.seeds, strict=True)):
-        raise ValueError("answers can only be paired where both are to the same clips, with the same seeds")
+    asked = [sorted(zip(p.clip_ids, p.seeds, p.labels, p.speakers, strict=True)) for p in (first, second)]
+    if asked[0] != asked[1]:
+        raise ValueError(
+            "answers can only be paired where both are to the same clips, labels and speakers, with the same seeds"
+        )
     (speakers, counts), (_, others) = first.count(), second.count()
     found = []
     for metric in (mean_uar, mean_wa):

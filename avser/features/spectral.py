@@ -201,7 +201,7 @@ class LogSpectrogram(nn.Module):
         magnitude = self.frames(waveform, mask).abs()  # (B, T, fft / 2 + 1)
         frame_mask = self.frames.mask(mask)
         if not magnitude.shape[1]:
-            return magnitude.new_zeros(len(waveform), 1, self.num_features, 0), frame_mask
+            return magnitude.new_zeros(waveform.shape[0], 1, self.num_features, 0), frame_mask
         loudest = (magnitude * frame_mask[..., None]).amax(dim=(1, 2), keepdim=True)
         quietest = 1e-5  # as in librosa's decibels of amplitudes
         ratio = magnitude[..., : self.num_features].clamp(min=quietest) / loudest.clamp(min=quietest)
@@ -243,9 +243,9 @@ class Frames(nn.Module):
         if self.preemphasis:
             before = nn.functional.pad(waveform, (1, 0))[:, :-1]
             waveform = (waveform - self.preemphasis * before) * mask
-        num_frames = int(self.count(torch.tensor(waveform.shape[1])))
-        if not num_frames or not len(waveform):  # of which a transform would be an error
-            shape = len(waveform), num_frames, self.fft_length // 2 + 1
+        num_frames = self.count_frames(waveform.shape[1])
+        if not num_frames or not waveform.shape[0]:  # of which a transform would be an error
+            shape = waveform.shape[0], num_frames, self.fft_length // 2 + 1
             return waveform.new_zeros(shape, dtype=torch.complex64)
         padded = nn.functional.pad(waveform, (self.fft_length // 2 if self.centered else 0, self.fft_length))
         spare = self.fft_length - self.window_length
@@ -261,9 +261,16 @@ class Frames(nn.Module):
         full = (num_samples - self.window_length).clamp(min=0) // self.hop_length + 1
         return full * (num_samples > 0)
 
+    def count_frames(self, num_samples: int) -> int:
+        """`count` for one length, without a tensor, so that a graph of it holds for any length."""
+        if self.centered:
+            return (num_samples + self.hop_length - 1) // self.hop_length
+        filled: int = torch.sym_max(num_samples - self.window_length, 0)  # type: ignore[assignment]
+        return filled // self.hop_length + 1 if num_samples else 0
+
     def mask(self, mask: Tensor) -> Tensor:
         """(B, N) -> (B, T) True where a frame is real."""
-        num_frames = int(self.count(torch.tensor(mask.shape[1])))
+        num_frames = self.count_frames(mask.shape[1])
         return torch.arange(num_frames, device=mask.device) < self.count(mask.sum(dim=1))[:, None]
 
 
@@ -284,7 +291,7 @@ def mel_triangles(num_bins: int, num_mels: int, min_hz: float, max_hz: float, sa
 
 def hold_last(x: Tensor, num_frames: Tensor) -> Tensor:
     """x (B, F, T) with each clip's last real frame repeated into its padding, so that differences do not see it."""
-    steps = torch.arange(x.shape[-1], device=x.device).expand(len(x), -1)
+    steps = torch.arange(x.shape[-1], device=x.device).expand(x.shape[0], -1)
     source = torch.minimum(steps, (num_frames - 1).clamp(min=0)[:, None])
     return x.gather(2, source[:, None, :].expand_as(x))
 

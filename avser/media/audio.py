@@ -93,6 +93,72 @@ def decode_audio(
     return np.clip(waveform, -1, 1, out=waveform), warnings
 
 
+def iterate_audio(
+    path: str | Path,
+    *,
+    sample_rate_hz: int = 16000,
+    zero_s: float | None = None,
+    warnings: list[str] | None = None,
+    channel: int | None = None,
+) -> Iterator[np.ndarray]:
+    """The voice of a file piece by piece, for recordings that need not be in memory whole.
+
+    Args:
+        zero_s: `time_zero_s` of the file, where it has been measured already.
+        warnings: sentences on damage and gaps are appended here, the last of them at the end.
+        channel: one of several, counted from 0; None for their mean.
+
+    Yields:
+        (n,) float32 samples in [-1, 1], each piece going on where the one before it ended, the first at time 0: gaps
+        are silence, and what repeats earlier time is left out. Joined they are what `decode_audio` returns.
+
+    Raises:
+        MediaError: as `decode_audio`.
+    """
+    path = Path(path)
+    with open_media(path) as media:
+        if media.audio is None:
+            raise MediaError(f"{path}: has no audio track that can be decoded")
+        blocks = _mono_blocks(media, time_zero_s(path) if zero_s is None else zero_s, math.inf, channel)
+        written = num_gap = 0
+        for index, samples in _resampled(blocks, sample_rate_hz):
+            fresh = samples[max(written - index, 0) :]
+            if not len(fresh):
+                continue
+            if not np.isfinite(_peak(fresh)):
+                raise MediaError(
+                    f"{path}: the audio holds values that are not numbers (NaN or infinite); write it anew"
+                )
+            gap = max(index - written, 0)
+            num_gap += gap if written else 0
+            written += gap + len(fresh)
+            for begin in range(0, gap, sample_rate_hz):
+                yield np.zeros(min(sample_rate_hz, gap - begin), np.float32)
+            yield np.clip(fresh, -1, 1)
+        damage = media.damage()
+    if not written:
+        raise MediaError(f"{path}: no audio; " + "; ".join([*damage, "check the file"]))
+    if num_gap:
+        damage.append(f"{path.name}: {num_gap / sample_rate_hz:.2f} s of gaps filled with silence")
+    if warnings is not None:
+        warnings.extend(damage)
+
+
+def resample(samples: np.ndarray, source_hz: int, rate_hz: int) -> np.ndarray:
+    """Mono samples (N,) at another rate, as `read_audio` resamples a file.
+
+    Raises:
+        MediaError: an impossible rate, or values that are not numbers.
+    """
+    if source_hz not in SOURCE_HZ:
+        raise MediaError(f"a sampling rate of {source_hz} Hz; expected {SOURCE_HZ.start} to {SOURCE_HZ.stop - 1}")
+    voice = np.ascontiguousarray(samples, np.float32)
+    if len(voice) and not np.isfinite(_peak(voice)):
+        raise MediaError("the voice holds values that are not numbers (NaN or infinite)")
+    pieces = _resampled(iter([(0.0, voice, source_hz)] if len(voice) else []), rate_hz)
+    return np.clip(np.concatenate([np.zeros(0, np.float32), *(piece for _, piece in pieces)]), -1, 1)
+
+
 def is_silent(waveform: np.ndarray) -> bool:
     """Whether no sample is above the noise of any microphone (-80 dB of full scale; our choice)."""
     return not len(waveform) or _peak(waveform) < SILENCE
@@ -117,7 +183,9 @@ def to_channels(frame: AudioFrame) -> np.ndarray:
     return samples
 
 
-def _mono_blocks(media: OpenMedia, zero_s: float, length_s: float) -> Iterator[tuple[float, np.ndarray, int]]:
+def _mono_blocks(
+    media: OpenMedia, zero_s: float, length_s: float, channel: int | None = None
+) -> Iterator[tuple[float, np.ndarray, int]]:
     """(seconds from time 0, samples (N,), sampling rate) of every decoded frame; those before time 0 are negative."""
     assert media.audio is not None
     due_s = 0.0
@@ -128,7 +196,7 @@ def _mono_blocks(media: OpenMedia, zero_s: float, length_s: float) -> Iterator[t
         if frame.sample_rate not in SOURCE_HZ:
             raise MediaError(f"{media.path}: a sampling rate of {frame.sample_rate} Hz; the header is damaged")
         try:
-            samples = _to_mono(frame)
+            samples = _to_mono(frame, channel)
         except FAULTS:  # more channels than anybody has, as damage makes them
             media.num_damaged += 1
             continue
@@ -139,9 +207,10 @@ def _mono_blocks(media: OpenMedia, zero_s: float, length_s: float) -> Iterator[t
             yield time_s, samples, frame.sample_rate
 
 
-def _to_mono(frame: AudioFrame) -> np.ndarray:
+def _to_mono(frame: AudioFrame, channel: int | None) -> np.ndarray:
     """(N,) float32. By hand, because FFmpeg's own downmix drops channels (the LFE) and refuses unusual layouts."""
-    return to_channels(frame).mean(axis=0).astype(np.float32)
+    channels = to_channels(frame)
+    return (channels.mean(axis=0) if channel is None else channels[min(channel, len(channels) - 1)]).astype(np.float32)
 
 
 def _resampled(blocks: Iterator[tuple[float, np.ndarray, int]], rate_hz: int) -> Iterator[tuple[int, np.ndarray]]:

@@ -15,7 +15,8 @@ from avser.errors import ConfigError
 from avser.media.crops import Square, cut_square, face_square, smooth_square
 from avser.media.jpeg import JpegRun, encode_jpeg
 from avser.media.landmarker import FaceLandmarker, find_model
-from avser.media.tracks import CHOICES, Face, Following, as_face_track, choose
+from avser.media.seen_faces import SeenFace, SeenFrame
+from avser.media.tracks import CHOICES, Face, FollowedFace, Following, as_face_track, choose
 from avser.media.video import Frame
 from avser.structures import Curve, FaceTrack
 
@@ -32,6 +33,10 @@ class FaceTracker(Protocol):
             frames: in order of time, read once.
             voice: its loudness along time, to tell who of several people speaks; None where there is none.
         """
+        ...
+
+    def stream(self, frames: Iterable[Frame]) -> Iterator[SeenFrame]:
+        """Every face of every frame, as soon as it is cut out; holds a second of the recording, however long it is."""
         ...
 
 
@@ -60,6 +65,14 @@ class CenterTracker:
             return None, ["no frames"]
         crops = run.crops(len(times), self.crop_px)
         return FaceTrack(np.array(times, np.float64), crops, np.ones(len(times), bool), np.stack(boxes)), []
+
+    def stream(self, frames: Iterable[Frame]) -> Iterator[SeenFrame]:
+        """The middle of every frame, as the one face in it."""
+        for frame in frames:
+            height, width = frame.image.shape[:2]
+            square = Square(width / 2, height / 2, self.size * min(height, width))
+            crop = encode_jpeg(cut_square(frame.image, square, self.crop_px))
+            yield SeenFrame(frame.time_s, {1: SeenFace(square.box, crop)})
 
 
 @dataclass
@@ -139,24 +152,67 @@ class MediaPipeTracker:
             following.times.append(frame.time_s)
             window.append((index, frame))
             if index % self.every == 0:
-                self._look(landmarker, window, following)
+                self._look(landmarker, window, following, mouths=self.choose == "speaking")
                 while window[0][1].time_s < frame.time_s - SMOOTH_REACH * self.smooth_s:
-                    self._cut(*window.popleft(), following)
+                    self._keep(*window.popleft(), following)
         if following.last < len(following.times) - 1:
-            self._look(landmarker, window, following)
+            self._look(landmarker, window, following, mouths=self.choose == "speaking")
         while window:
-            self._cut(*window.popleft(), following)
+            self._keep(*window.popleft(), following)
         following.drop_flashes()
         if not following.tracks:
             return None, [f"no face in any of {len(following.times)} frames"]
         chosen, warnings = choose(following, self.choose, voice)
         return as_face_track(chosen, following.times, self.crop_px), warnings
 
-    def _look(self, landmarker: FaceLandmarker, window: deque[tuple[int, Frame]], following: Following) -> None:
+    def stream(self, frames: Iterable[Frame]) -> Iterator[SeenFrame]:
+        """Every face of every frame, cut as `track` cuts it. Where there are several, the detector looks at all frames.
+
+        Faces are numbered from 1 as they come; one that comes back where it was keeps its number.
+
+        Raises:
+            ConfigError: the model file is no FaceLandmarker, or a library of the system is missing.
+            MediaError: the detector failed.
+        """
+        if self._held is None:
+            with self:
+                yield from self.stream(frames)
+            return
+        landmarker, following = self._held, Following()
+        window: deque[tuple[int, Frame]] = deque()
+        for index, frame in enumerate(frames):
+            following.times.append(frame.time_s)
+            window.append((index, frame))
+            if index % self.every == 0:
+                self._look(landmarker, window, following, mouths=True)
+                while window[0][1].time_s < frame.time_s - SMOOTH_REACH * self.smooth_s:
+                    yield self._see(*window.popleft(), following)
+        if following.last < len(following.times) - 1:
+            self._look(landmarker, window, following, mouths=True)
+        while window:
+            yield self._see(*window.popleft(), following)
+
+    def _keep(self, index: int, frame: Frame, following: Following) -> None:
+        for track, box, crop in self._cut(index, frame, following):
+            track.boxes[index] = box
+            track.crops.add(index, crop)
+
+    def _see(self, index: int, frame: Frame, following: Following) -> SeenFrame:
+        """The faces of a frame, cut out; what no later frame needs is forgotten."""
+        seen = SeenFrame(frame.time_s)
+        for track, box, crop in self._cut(index, frame, following):
+            number = following.tracks.index(track) + 1
+            seen.faces[number] = SeenFace(box, crop, *track.points(index, following.times))
+        following.forget(index, self.every, SMOOTH_REACH * self.smooth_s)
+        return seen
+
+    def _look(
+        self, landmarker: FaceLandmarker, window: deque[tuple[int, Frame]], following: Following, *, mouths: bool
+    ) -> None:
         """Look at the newest frame; and at those since the last look, if other faces are there or mouths compared."""
         index, frame = window[-1]
         faces = self._faces(landmarker, frame)
-        if not following.agrees(faces) or (self.choose == "speaking" and len(faces) > 1):
+        if not following.agrees(faces) or (mouths and len(faces) > 1):
             for between, passed_over in [w for w in window if following.last < w[0] < index]:
                 following.add(between, self._faces(landmarker, passed_over))
         following.add(index, faces)
@@ -165,16 +221,15 @@ class MediaPipeTracker:
         found = landmarker.detect(frame, self.detect_px)
         return [Face(*face, face_square(face[0], margin=self.margin, align=self.align)) for face in found]
 
-    def _cut(self, index: int, frame: Frame, following: Following) -> None:
-        """Cut every face out of a frame, now that the frames around it are known."""
+    def _cut(self, index: int, frame: Frame, following: Following) -> Iterator[tuple[FollowedFace, np.ndarray, bytes]]:
+        """Every face of a frame with its box (4,) and its crop as JPEG, now that the frames around it are known."""
         for track in following.tracks:
             if index not in track.squares:
                 continue
             near = following.near(track, index, SMOOTH_REACH * self.smooth_s)
             times = np.array([following.times[i] for i in near])
             square = smooth_square(frame.time_s, times, [track.squares[i] for i in near], self.smooth_s)
-            track.boxes[index] = square.box
-            track.crops.add(index, encode_jpeg(cut_square(frame.image, square, self.crop_px)))
+            yield track, square.box, encode_jpeg(cut_square(frame.image, square, self.crop_px))
 
 
 @contextmanager

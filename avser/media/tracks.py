@@ -77,6 +77,18 @@ class FollowedFace:
     def mean_x(self) -> float:
         return float(np.mean([square.x for square in self.squares.values()]))
 
+    def points(self, index: int, times: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+        """Landmarks and blendshapes in a frame between two looks, or at one; they move evenly from look to look."""
+        if index in self.looks:
+            return self.looks[index].landmarks, self.looks[index].blendshapes
+        before, after = max(i for i in self.looks if i < index), min(i for i in self.looks if i > index)
+        share = (times[index] - times[before]) / max(times[after] - times[before], 1e-9)
+        one, other = self.looks[before], self.looks[after]
+        return (
+            ((1 - share) * one.landmarks + share * other.landmarks).astype(np.float32),
+            ((1 - share) * one.blendshapes + share * other.blendshapes).astype(np.float32),
+        )
+
 
 @dataclass
 class Following:
@@ -121,6 +133,14 @@ class Following:
         """Forget what only one of many looks took for a face: a face lasts, a pattern that looks like one does not."""
         if self.num_looks >= MANY_LOOKS:
             self.tracks = [track for track in self.tracks if len(track.looks) > 1]
+
+    def forget(self, index: int, every: int, reach_s: float) -> None:
+        """Drop what no frame after `index` needs: looks before its own, squares that the smoothing does not reach."""
+        oldest = min(index - every, bisect_left(self.times, self.times[index] - reach_s))
+        for track in self.tracks:
+            for kept in (track.looks, track.squares):
+                for i in [i for i in kept if i < oldest]:
+                    del kept[i]
 
     def near(self, track: FollowedFace, index: int, reach_s: float) -> list[int]:
         """The frames with that track within `reach_s` of one of them."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import av
 import numpy as np
@@ -13,6 +14,8 @@ from av.video.reformatter import VideoReformatter
 
 from avser.errors import MediaError
 from avser.media.container import MAX_DURATION_S, OpenMedia, check_interval, check_size, open_media, time_zero_s
+
+Picture = TypeVar("Picture")
 
 HASTY_S = 0.0009  # no camera takes a thousand pictures a second
 ROUNDING_S = 0.0005  # containers round to a millisecond, manifests to six digits: a cut on a frame includes it
@@ -121,6 +124,13 @@ def iterate_frames(
         warnings.extend(damage)
 
 
+def frames_of(images: np.ndarray, images_fps: float, *, fps: float | None = None) -> Iterator[Frame]:
+    """Pictures (T, H, W, 3) uint8 RGB, the first at time 0, thinned out as `iterate_frames` thins out a file."""
+    timed = ((index / images_fps, image) for index, image in enumerate(images))
+    for time_s, image in timed if fps is None else _nearest_to_grid(timed, fps):
+        yield Frame(time_s, np.ascontiguousarray(image))
+
+
 def _in_time(media: OpenMedia, zero_s: float, length_s: float) -> Iterator[tuple[float, VideoFrame]]:
     """(seconds from time 0, frame), strictly increasing."""
     assert media.video is not None
@@ -149,11 +159,11 @@ def _in_time(media: OpenMedia, zero_s: float, length_s: float) -> Iterator[tuple
         )
 
 
-def _nearest_to_grid(timed: Iterator[tuple[float, VideoFrame]], fps: float) -> Iterator[tuple[float, VideoFrame]]:
+def _nearest_to_grid(timed: Iterator[tuple[float, Picture]], fps: float) -> Iterator[tuple[float, Picture]]:
     """For each time k / fps the nearest frame, none twice."""
     if not fps > 0:
         raise MediaError(f"fps={fps}: must be above 0, or None for every frame")
-    held: tuple[float, VideoFrame] | None = None
+    held: tuple[float, Picture] | None = None
     tick = 0  # the first grid time that no frame has been chosen for
     interval_s = 1 / fps
     for time_s, frame in timed:

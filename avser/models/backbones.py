@@ -43,15 +43,15 @@ class Backbone(nn.Module):
         self.layers = layers.requires_grad_(not freeze).to(memory_format=torch.channels_last)
         self.frozen = freeze
         # While a pass runs, by number of columns: real columns of each clip; while probing, (stride, offset).
-        self._lengths: dict[int, Tensor] = {}
-        self._geometry: dict[int, tuple[float, float]] = {}
+        self._lengths: dict[str, Tensor] = {}
+        self._geometry: dict[str, tuple[float, float]] = {}
         for layer in layers.modules():
             if not any(layer.children()):
                 layer.register_forward_hook(self._after_layer)
-        self._geometry = {256: (1.0, 0.0)}
+        self._geometry = {"256": (1.0, 0.0)}
         features = self._probe(probe_rows, 256)
         self.num_channels = features.shape[1]
-        self.stride, self.offset = self._geometry[features.shape[-1]]
+        self.stride, self.offset = self._geometry[_num_columns(features)]
         self._geometry = {}
 
     def forward(self, planes: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
@@ -66,10 +66,10 @@ class Backbone(nn.Module):
         planes = planes.contiguous(memory_format=torch.channels_last)
         if mask is None:
             return _last(self.layers(planes)), None
-        self._lengths = {planes.shape[-1]: mask.sum(dim=1)}
+        self._lengths = {_num_columns(planes): mask.sum(dim=1)}
         try:
             features = _last(self.layers(planes))
-            lengths = self._lengths[features.shape[-1]]
+            lengths = self._lengths[_num_columns(features)]
         finally:
             self._lengths = {}
         return features, _length_mask(lengths, features.shape[-1])
@@ -107,7 +107,7 @@ class Backbone(nn.Module):
         """Forward hook: follow lengths and geometry through a layer, and blank its padding."""
         if not (isinstance(output, Tensor) and output.dim() == 4 and inputs and inputs[0].dim() == 4):
             return None
-        size_in, size_out = inputs[0].shape[-1], output.shape[-1]
+        size_in, size_out = _num_columns(inputs[0]), _num_columns(output)
         if size_in in self._geometry and size_out not in self._geometry:
             jump, offset = self._geometry[size_in]
             kernel, stride, padding, dilation = _window(layer)
@@ -117,8 +117,9 @@ class Backbone(nn.Module):
         if size_out not in self._lengths:
             self._lengths[size_out] = _output_length(layer, self._lengths[size_in])
         if isinstance(layer, nn.AvgPool2d) and not layer.count_include_pad:
-            output = output / _real_share(layer, _length_mask(self._lengths[size_in], size_in), output.dtype)
-        real = _length_mask(self._lengths[size_out], size_out)
+            real = _length_mask(self._lengths[size_in], inputs[0].shape[-1])
+            output = output / _real_share(layer, real, output.dtype)
+        real = _length_mask(self._lengths[size_out], output.shape[-1])
         return output * real[:, None, None, :].to(output.dtype)
 
 
@@ -129,6 +130,7 @@ def build_backbone(
     max_stride: int = 8,
     max_time_stride: int | None = None,
     freeze: bool = False,
+    kind: type[Backbone] | None = None,
 ) -> Backbone:
     """A backbone by name, e.g. "torchvision:mobilenet_v2" or "timm:resnet18".
 
@@ -139,6 +141,7 @@ def build_backbone(
         max_time_stride: let layers that would stride further along the last axis stride along the other one alone, so
             that a spectrogram goes deep into the network and keeps short steps in time. None: stride alike.
         freeze: keep the weights as they are.
+        kind: the class that holds the layers; `Backbone` when None.
 
     Raises:
         ConfigError: unknown name, no layer within the stride, or ImageNet weights that cannot be downloaded.
@@ -150,7 +153,7 @@ def build_backbone(
     layers = BUILDERS[library](model_name, weights, max_stride)
     if max_time_stride is not None:
         hold_time_stride(layers, max_time_stride)
-    return Backbone(layers, freeze=freeze)
+    return (kind or Backbone)(layers, freeze=freeze)
 
 
 def hold_time_stride(layers: nn.Module, max_time_stride: int) -> None:
@@ -314,6 +317,11 @@ def _require_file(path: Path) -> None:
 
 def _last(features: Tensor | list[Tensor]) -> Tensor:
     return features if isinstance(features, Tensor) else features[-1]
+
+
+def _num_columns(x: Tensor) -> str:
+    """Length of the last axis as a key; in a graph that is exported for any length it is a formula, not a number."""
+    return str(x.shape[-1])
 
 
 def _length_mask(lengths: Tensor, size: int) -> Tensor:

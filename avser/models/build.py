@@ -5,14 +5,20 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Sequence
+from typing import Any
 
 from avser.config import AudioBranchConfig, BackboneConfig, ModelConfig, VideoBranchConfig
 from avser.errors import ConfigError
+from avser.features.causal_spectral import CausalLogMel
 from avser.features.masking import FrequencyWarp, SpecAugment
 from avser.features.spectral import LogMel
 from avser.models.attention import AttentionPooling
 from avser.models.audio import AudioBranch
 from avser.models.backbones import Backbone, build_backbone
+from avser.models.causal_backbone import CausalBackbone
+from avser.models.causal_branches import CausalAudioBranch, CausalVideoBranch
+from avser.models.causal_recognizer import CausalRecognizer
+from avser.models.causal_temporal import CAUSAL_TEMPORAL
 from avser.models.fusion import FUSIONS
 from avser.models.recognizer import Recognizer
 from avser.models.system import System
@@ -75,6 +81,8 @@ def _check_published(system: type[System], model: ModelConfig, options: list[str
                 f"(it has: {', '.join(options) or 'none'})"
             )
     plain = ModelConfig()
+    if model.causal:
+        raise ConfigError(f"model.causal=true belongs to av_roi; {name} is as published, and sees whole clips")
     for group in ("audio", "video", "attention", "fusion"):
         if getattr(model, group) != getattr(plain, group):
             raise ConfigError(f"model.{group} belongs to av_roi; {name} is configured by model.options alone")
@@ -96,11 +104,14 @@ def build_av_roi(model: ModelConfig, num_classes: int, sample_rate_hz: int, pret
     widths = {model.audio.dim, model.video.dim} if len(model.modalities) > 1 else {0}
     if len(widths) > 1:
         raise ConfigError(f"model.audio.dim={model.audio.dim} and model.video.dim={model.video.dim} must agree to fuse")
-    branches: dict[str, AudioBranch | VideoBranch | FeatureBranch] = {}
+    if model.causal:
+        _check_causal(model)
+    running_s = model.running_s if model.causal else None
+    branches: dict[str, AudioBranch | CausalAudioBranch | VideoBranch | FeatureBranch] = {}
     if "audio" in model.modalities:
-        branches["audio"] = build_audio_branch(model.audio, sample_rate_hz, pretrained)
+        branches["audio"] = build_audio_branch(model.audio, sample_rate_hz, pretrained, running_s=running_s)
     if "video" in model.modalities:
-        branches["video"] = build_video_branch(model.video, pretrained)
+        branches["video"] = build_video_branch(model.video, pretrained, running_s=running_s)
     attention = model.attention
     attentions = {
         name: AttentionPooling(
@@ -128,33 +139,71 @@ def build_av_roi(model: ModelConfig, num_classes: int, sample_rate_hz: int, pret
             heads=f.heads,
             num_bottlenecks=f.num_bottlenecks,
         )
-    return Recognizer(branches, attentions, fusion, modality_dropout=model.fusion.modality_dropout)
+    dropout = model.fusion.modality_dropout
+    if model.causal:
+        return CausalRecognizer(
+            branches, attentions, fusion, modality_dropout=dropout, window_s=model.attention.window_s
+        )
+    return Recognizer(branches, attentions, fusion, modality_dropout=dropout)
 
 
-def build_audio_branch(audio: AudioBranchConfig, sample_rate_hz: int, pretrained: bool) -> AudioBranch:
-    """Raises ConfigError when the CNN's stride would make steps longer than 80 ms."""
+def _check_causal(model: ModelConfig) -> None:
+    """Nothing of a causal model may wait for the clip's end."""
+    for name in model.modalities:
+        part = model.audio if name == "audio" else model.video
+        if part.temporal in ("gru", "lstm") and part.bidirectional:
+            raise ConfigError(
+                f"model.causal=true: model.{name}.bidirectional=true reads the clip from its end as well; set it to "
+                f"false, or take model.{name}.temporal=tcn"
+            )
+    if "video" in model.modalities and model.video.num_features:
+        raise ConfigError(
+            "model.causal=true reads face crops; tables that another program made of whole clips cannot come in live "
+            "(model.video.num_features=0)"
+        )
+
+
+def build_audio_branch(
+    audio: AudioBranchConfig, sample_rate_hz: int, pretrained: bool, *, running_s: float | None = None
+) -> AudioBranch | CausalAudioBranch:
+    """The voice branch; the causal one where `running_s` is given.
+
+    Raises:
+        ConfigError: the CNN's stride would make steps longer than 80 ms, or it cannot be causal.
+    """
     s = audio.spectrogram
-    spectrogram = LogMel(
-        sample_rate_hz=sample_rate_hz,
-        num_mels=s.num_mels,
-        window_s=s.window_s,
-        hop_s=s.hop_s,
-        min_hz=s.min_hz,
-        max_hz=s.max_hz,
-        deltas=s.deltas,
-        normalize=s.normalize,
-    )
-    branch = AudioBranch(
-        spectrogram,
-        _build_cnn(audio.backbone, pretrained),
-        TEMPORAL[audio.temporal](audio.dim, audio.layers, audio.bidirectional, audio.dropout),
-        dim=audio.dim,
-        dropout=audio.dropout,
-        warp=FrequencyWarp(num_mels=s.num_mels, min_hz=s.min_hz, max_hz=s.max_hz, limit=audio.warp)
+    spectrum: dict[str, Any] = {
+        "sample_rate_hz": sample_rate_hz,
+        "num_mels": s.num_mels,
+        "window_s": s.window_s,
+        "hop_s": s.hop_s,
+        "min_hz": s.min_hz,
+        "max_hz": s.max_hz,
+        "deltas": s.deltas,
+        "normalize": s.normalize,
+    }
+    options: dict[str, Any] = {
+        "dim": audio.dim,
+        "dropout": audio.dropout,
+        "warp": FrequencyWarp(num_mels=s.num_mels, min_hz=s.min_hz, max_hz=s.max_hz, limit=audio.warp)
         if audio.warp
         else None,
-        augment=SpecAugment() if audio.spec_augment else None,
-    )
+        "augment": SpecAugment() if audio.spec_augment else None,
+    }
+    branch: AudioBranch | CausalAudioBranch
+    if running_s is None:
+        temporal = TEMPORAL[audio.temporal](audio.dim, audio.layers, audio.bidirectional, audio.dropout)
+        branch = AudioBranch(LogMel(**spectrum), _build_cnn(audio.backbone, pretrained), temporal, **options)
+    else:
+        if s.window_s < s.hop_s:
+            raise ConfigError(
+                f"model.audio.spectrogram: window_s={s.window_s:g} below hop_s={s.hop_s:g} would leave samples out of "
+                "causal frames; take window_s >= hop_s"
+            )
+        cnn = _build_cnn(audio.backbone, pretrained, CausalBackbone)
+        assert isinstance(cnn, CausalBackbone)
+        temporal = CAUSAL_TEMPORAL[audio.temporal](audio.dim, audio.layers, audio.dropout)
+        branch = CausalAudioBranch(CausalLogMel(running_s=running_s, **spectrum), cnn, temporal, **options)
     if branch.step_s > MAX_STEP_S + 1e-9:
         raise ConfigError(
             f"model.audio: a step of {1000 * branch.step_s:.0f} ms is too coarse for regions; at most "
@@ -163,7 +212,10 @@ def build_audio_branch(audio: AudioBranchConfig, sample_rate_hz: int, pretrained
     return branch
 
 
-def build_video_branch(video: VideoBranchConfig, pretrained: bool) -> VideoBranch | FeatureBranch:
+def build_video_branch(
+    video: VideoBranchConfig, pretrained: bool, *, running_s: float | None = None
+) -> VideoBranch | FeatureBranch:
+    """The face branch; the causal one where `running_s` is given."""
     if video.num_features:
         return FeatureBranch(
             video.num_features,
@@ -172,17 +224,21 @@ def build_video_branch(video: VideoBranchConfig, pretrained: bool) -> VideoBranc
             dropout=video.dropout,
             baseline=video.baseline,
         )
-    return VideoBranch(
-        _build_cnn(video.backbone, pretrained),
-        TEMPORAL[video.temporal](video.dim, video.layers, video.bidirectional, video.dropout),
-        dim=video.dim,
-        dropout=video.dropout,
-        grid=video.grid,
-        baseline=video.baseline,
-    )
+    cnn = _build_cnn(video.backbone, pretrained)
+    options: dict[str, Any] = {
+        "dim": video.dim,
+        "dropout": video.dropout,
+        "grid": video.grid,
+        "baseline": video.baseline,
+    }
+    if running_s is not None:
+        temporal = CAUSAL_TEMPORAL[video.temporal](video.dim, video.layers, video.dropout)
+        return CausalVideoBranch(cnn, temporal, running_s=running_s, **options)
+    temporal = TEMPORAL[video.temporal](video.dim, video.layers, video.bidirectional, video.dropout)
+    return VideoBranch(cnn, temporal, **options)
 
 
-def _build_cnn(config: BackboneConfig, pretrained: bool) -> Backbone:
+def _build_cnn(config: BackboneConfig, pretrained: bool, kind: type[Backbone] | None = None) -> Backbone:
     weights = config.weights if pretrained else "none"
     return build_backbone(
         config.name,
@@ -190,4 +246,5 @@ def _build_cnn(config: BackboneConfig, pretrained: bool) -> Backbone:
         max_stride=config.max_stride,
         max_time_stride=config.max_time_stride,
         freeze=config.freeze,
+        kind=kind,
     )

@@ -20,7 +20,7 @@ def summary(parts: Parts, name: str) -> Tensor:
     if name in parts:
         return torch.cat([parts[name].pooled, parts[name].present[:, None].float()], dim=1)
     other = next(iter(parts.values())).pooled
-    return other.new_zeros(len(other), other.shape[1] + 1)
+    return other.new_zeros(other.shape[0], other.shape[1] + 1)
 
 
 def steps(parts: Parts, name: str) -> tuple[Tensor, Tensor, Tensor]:
@@ -28,5 +28,5 @@ def steps(parts: Parts, name: str) -> tuple[Tensor, Tensor, Tensor]:
     if name in parts:
         return parts[name].sequence, parts[name].mask, parts[name].times
     other = next(iter(parts.values())).sequence
-    nothing = other.new_zeros(len(other), 1, other.shape[2])
+    nothing = other.new_zeros(other.shape[0], 1, other.shape[2])
     return nothing, torch.zeros_like(nothing[..., 0], dtype=torch.bool), nothing[..., 0]

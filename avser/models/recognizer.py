@@ -48,6 +48,10 @@ class Recognizer(System):
         attended = self.attend(batch)
         if not attended:
             raise ValueError(f"this model needs {' or '.join(self.branches)}; the batch has neither")
+        return self.conclude(attended)
+
+    def conclude(self, attended: dict[str, Attended]) -> Output:
+        """The verdict from the attended modalities, at least one."""
         if self.fusion is None:
             return Output(next(iter(attended.values())).logits, attended)
         parts = attended

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from avser.errors import ConfigError
+from avser.models.recurrent_layers import gru_layer, lstm_layer
 
 
 class Recurrent(nn.Module):
@@ -58,7 +59,9 @@ def run_recurrent(rnn: nn.RNNBase, sequence: Tensor, mask: Tensor) -> Tensor:
 def _run_layer(rnn: nn.RNNBase, name: str, x: Tensor) -> Tensor:
     """One direction of one layer over (B, T, D), from a state of zeros."""
     weights = [getattr(rnn, f"{kind}_{name}") for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
-    state = x.new_zeros(1, len(x), rnn.hidden_size)
+    if torch.compiler.is_exporting():
+        return (lstm_layer if isinstance(rnn, nn.LSTM) else gru_layer)(x, *weights)
+    state = x.new_zeros(1, x.shape[0], rnn.hidden_size)
     if isinstance(rnn, nn.LSTM):
         return torch.lstm(x, (state, state), weights, True, 1, 0.0, rnn.training, False, True)[0]
     return torch.gru(x, state, weights, True, 1, 0.0, rnn.training, False, True)[0]

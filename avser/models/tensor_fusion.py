@@ -117,5 +117,5 @@ def outer_product(vectors: Sequence[Tensor]) -> Tensor:
     """(B, W1), (B, W2), ... -> (B, W1, W2, ...)"""
     tensor = vectors[0]
     for vector in vectors[1:]:
-        tensor = tensor[..., None] * vector.reshape(len(vector), *[1] * (tensor.ndim - 1), -1)
+        tensor = tensor[..., None] * vector.reshape(vector.shape[0], *[1] * (tensor.ndim - 1), -1)
     return tensor

@@ -145,12 +145,12 @@ class BottleneckFusion(nn.Module):
         tokens, masks = {}, {}
         for name in self.modalities:
             sequence, mask, times = steps(parts, name)
-            verdict = self.verdicts[name].expand(len(mask), 1, -1)
+            verdict = self.verdicts[name].expand(mask.shape[0], 1, -1)
             tokens[name] = torch.cat([verdict, _place(self.embeddings[name](sequence), times)], dim=1)
             masks[name] = torch.cat([mask.any(dim=1, keepdim=True), mask], dim=1)
         present = torch.stack([mask[:, 0] for mask in masks.values()], dim=1).float()
         share = present / present.sum(dim=1, keepdim=True).clamp(min=1)  # (B, M)
-        bottleneck = self.bottleneck.expand(len(share), -1, -1)
+        bottleneck = self.bottleneck.expand(share.shape[0], -1, -1)
         for layer in self.layers:
             tokens, bottleneck = self.exchange(layer, tokens, masks, bottleneck, share)
         logits = torch.stack([self.head(self.norm(tokens[name][:, 0])) for name in self.modalities], dim=1)

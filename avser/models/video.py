@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from avser.errors import ConfigError
 from avser.models.backbones import IMAGENET_MEAN, IMAGENET_STD, Backbone
+from avser.models.real_steps import encode_real
 from avser.structures import Batch
 
 
@@ -58,11 +59,7 @@ class VideoBranch(nn.Module):
         assert batch.frame_mask is not None
         assert batch.frame_times is not None
         mask = batch.frame_mask
-        sequence = mask.new_zeros((*mask.shape, self.dim), dtype=torch.float32)
-        if mask.any():
-            faces = self.encode_frames(batch.frames[mask])  # (real frames, D): padding costs nothing
-            sequence = sequence.to(faces.dtype)
-            sequence[mask] = faces
+        sequence = encode_real(self.encode_frames, batch.frames, mask, self.dim)
         if self.baseline == "clip":
             sequence = (sequence - usual_face(sequence, mask)) * mask[..., None]
         sequence = self.dropout(torch.relu(sequence))
@@ -116,12 +113,14 @@ class FeatureBranch(nn.Module):
             )
         if self.baseline == "clip":
             features = features - usual_face(features, mask)
-        sequence = features.new_zeros((*mask.shape, self.dim))
-        real = features[mask]
-        if len(real) > 1 or not self.training:  # a single step has no spread to standardise by
-            real = self.norm(real)
-        sequence[mask] = self.dropout(torch.relu(self.project(real))).to(sequence.dtype)
+        sequence = encode_real(self._encode, features, mask, self.dim).to(features.dtype)
         return self.temporal(sequence, mask), mask, batch.feature_times
+
+    def _encode(self, real: Tensor) -> Tensor:
+        """(M, F) -> (M, D), of real steps alone: in training they are what is standardised by."""
+        if not self.training or len(real) > 1:  # a single step has no spread to standardise by
+            real = self.norm(real)
+        return self.dropout(torch.relu(self.project(real)))
 
 
 def usual_face(sequence: Tensor, mask: Tensor) -> Tensor:

@@ -101,7 +101,12 @@ def step_intervals(times: np.ndarray) -> np.ndarray:
 
 
 def smooth_curve(curve: Curve, sd_s: float) -> Curve:
-    """The curve smoothed in time by a Gaussian of `sd_s` seconds."""
+    """The curve smoothed in time by a Gaussian of `sd_s` seconds.
+
+    A flat one stays as it is: smoothing would leave rounding errors in it, that rank its steps.
+    """
+    if len(curve) < 2 or is_flat(curve.values):
+        return curve
     return Curve(curve.times, smooth_steps(curve.values, curve.times, sd_s))
 
 

@@ -125,33 +125,34 @@ class GradientBlending(Balance):
     def loss(self, output: Output, batch: Batch) -> Tensor:
         """The weighted sum of the verdicts' losses."""
         losses = self.criterion.verdict_losses(output, batch)
-        self._sums += self._count(output, losses)
+        self._sums += self._count(output, batch, losses)
         return torch.stack([self.weights[name] * loss for name, loss in losses.items()]).sum()
 
     def end_epoch(self, model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
-        """The weights of the epoch, and the mean loss of each verdict on training and validation clips."""
+        """The weights of the epoch, and each verdict's mean loss (classes weighed) on training and validation clips."""
         model.eval()
         found = self._no_losses()
         with torch.no_grad():
             for _, batch in own_batches(batches, self.accelerator):
                 batch = batch.to(self.accelerator.device)
                 output = model(batch)
-                found += self._count(output, self.criterion.verdict_losses(output, batch))
+                found += self._count(output, batch, self.criterion.verdict_losses(output, batch))
         kept = {f"weight_{name}": weight for name, weight in self.weights.items()}
         for part, sums in (("train", self._sums), ("val", found)):
             totals, counts = self.accelerator.reduce(sums, "sum").tolist()  # type: ignore[union-attr]
             for name, total, count in zip(self.verdicts, totals, counts, strict=True):
-                kept[f"{part}_loss_{name}"] = total / max(count, 1)
+                kept[f"{part}_loss_{name}"] = total / count if count else 0.0
         return kept
 
-    def _count(self, output: Output, losses: Mapping[str, Tensor]) -> Tensor:
-        """(2, V): sum of the losses of a batch's clips for each verdict, and how many clips these are."""
-        counts = {FUSED: torch.tensor(float(len(output.logits)), device=self.accelerator.device)}
-        counts |= {name: part.present.sum().float() for name, part in output.attended.items() if name in losses}
+    def _count(self, output: Output, batch: Batch, losses: Mapping[str, Tensor]) -> Tensor:
+        """(2, V): sum of the losses of a batch's clips for each verdict, and what these clips count together."""
+        clips = {FUSED: self.criterion.weight_of(batch)}
+        for name, part in output.attended.items():
+            clips[name] = self.criterion.weight_of(batch, part.present.nonzero().squeeze(1))
+        counts = torch.tensor([clips[name] if name in losses else 0.0 for name in self.verdicts], dtype=torch.double)
         nothing = torch.zeros((), device=self.accelerator.device)
-        clips = torch.stack([counts.get(name, nothing) for name in self.verdicts])
-        means = torch.stack([losses.get(name, nothing).detach().float() for name in self.verdicts])
-        return torch.stack([clips * means, clips]).double()
+        means = torch.stack([losses.get(name, nothing).detach().double() for name in self.verdicts])
+        return torch.stack([counts.to(means.device) * means, counts.to(means.device)])
 
     def _no_losses(self) -> Tensor:
         return torch.zeros(2, len(self.verdicts), dtype=torch.double, device=self.accelerator.device)

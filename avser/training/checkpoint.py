@@ -96,8 +96,19 @@ def load_weights(path: Path, model: nn.Module) -> None:
         raise CheckpointError(f"{path}: holds the weights of another model: {str(error)[:300]}") from error
 
 
-def save_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, key: str) -> None:
-    """Write all that the next epoch depends on; `key` names the configuration that it belongs to."""
+def save_state(
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+    key: str,
+    scaler: torch.amp.GradScaler | None = None,
+) -> None:
+    """Write all that the next epoch depends on; `key` names the configuration that it belongs to.
+
+    Args:
+        scaler: of the loss, in fp16.
+    """
     state = optimizer.state_dict()
     tensors: dict[str, Tensor] = {f"model.{k}": v for k, v in model.state_dict().items()}
     scalars: dict[str, dict[str, Any]] = {}
@@ -116,6 +127,8 @@ def save_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, p
         "progress": json.dumps(asdict(progress)),
         "scalars": json.dumps(scalars),
     }
+    if scaler is not None:
+        description["scaler"] = json.dumps(scaler.state_dict())
     _write(path, {k: v.detach().cpu().contiguous() for k, v in tensors.items()}, description)
 
 
@@ -143,8 +156,14 @@ def read_progress(path: Path) -> Progress:
     return Progress(**json.loads(description["progress"]))
 
 
-def load_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, key: str) -> Progress:
-    """Put model, optimizer and random numbers back to where `save_state` left them.
+def load_state(
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    key: str,
+    scaler: torch.amp.GradScaler | None = None,
+) -> Progress:
+    """Put model, optimizer, scaler and random numbers back to where `save_state` left them.
 
     Raises:
         CheckpointError: missing, damaged, or of another configuration.
@@ -160,6 +179,8 @@ def load_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, k
     for name, value in parts["optimizer"].items():
         index, _, key_name = name.partition(".")
         values.setdefault(int(index), {})[key_name] = value
+    if scaler is not None and "scaler" in description:
+        scaler.load_state_dict(json.loads(description["scaler"]))
     optimizer.load_state_dict({"state": values, "param_groups": optimizer.state_dict()["param_groups"]})
     torch.set_rng_state(parts["rng"]["cpu"])
     if "cuda" in parts["rng"] and torch.cuda.is_available():

@@ -19,7 +19,7 @@ from torch import nn
 
 from avser.config import Config, TrainingConfig, config_differences
 from avser.data.splits import Split
-from avser.errors import ConfigError
+from avser.errors import ConfigError, TrainingError
 from avser.models.system import System
 from avser.structures import Batch
 from avser.training.balance import BALANCES, check_balance
@@ -88,8 +88,10 @@ def fit(
         model.zero_grad(set_to_none=True)  # gradients of parts that are frozen now would count when norms are clipped
         optimizer = accelerator.prepare(build_optimizer(model, config.training))
         if resumed:
-            progress, resumed = load_state(folder / STATE_FILE, model, optimizer, key), False
-        _fit_stage(prepared, model, data, config, folder, accelerator, optimizer, progress, on_epoch)
+            progress = load_state(folder / STATE_FILE, model, optimizer, key, accelerator.scaler)
+            resumed = False
+        with compile_errors(config.training):
+            _fit_stage(prepared, model, data, config, folder, accelerator, optimizer, progress, on_epoch)
         if progress.stage + 1 >= model.num_stages:
             break
         load_weights(folder / MODEL_FILE, model)
@@ -154,7 +156,8 @@ def _fit_stage(
             if accelerator.is_main_process:
                 if is_best:
                     save_model(folder / MODEL_FILE, model, config, data.emotions)
-                save_state(folder / STATE_FILE, model, optimizer, progress, state_key(config, data.split))
+                key = state_key(config, data.split)
+                save_state(folder / STATE_FILE, model, optimizer, progress, key, accelerator.scaler)
                 on_epoch()
             accelerator.wait_for_everyone()
             accelerator.log(progress.history[-1], step=len(progress.history))
@@ -164,14 +167,19 @@ def _fit_stage(
 
 
 def check_loss(model: System, training: TrainingConfig) -> None:
-    """Refuse what a system's own training would pass over in silence.
+    """Refuse what training would pass over in silence, or do twice.
 
     Raises:
         ConfigError: a term of the verdict's loss is asked for that the system does not use, or a balance of modalities
-            that it does not have, or all epochs are spent on warming up.
+            that it does not have, or rare emotions are made up for twice, or all epochs are spent on warming up.
     """
     check_balance(model, training)
     name = type(model).__name__
+    if training.sampling == "balanced" and training.class_weights == "balanced":
+        raise ConfigError(
+            "training.sampling=balanced draws all emotions alike often, and training.class_weights=balanced would make "
+            "up for the rare ones once more; set training.class_weights=none, or training.sampling=all"
+        )
     if model.has_own_loss and training.attention_entropy > 0:
         raise ConfigError(f"training.attention_entropy: {name} trains on a loss of its own without it; set it to 0")
     if training.epochs <= model.warm_up_epochs:
@@ -179,6 +187,28 @@ def check_loss(model: System, training: TrainingConfig) -> None:
             f"training.epochs={training.epochs}: {name} warms up for {model.warm_up_epochs}, which are never chosen; "
             "train for more"
         )
+
+
+@contextmanager
+def compile_errors(training: TrainingConfig) -> Iterator[None]:
+    """Say what to do where the first step cannot be compiled.
+
+    Raises:
+        TrainingError: no compiler for this device, or a model that it cannot translate.
+    """
+    if not training.compile:
+        yield
+        return
+    from torch._dynamo.exc import TorchDynamoException  # takes seconds, and only a compiled training needs it
+
+    try:
+        yield
+    except TorchDynamoException as error:
+        raise TrainingError(
+            f"training.compile=true: {str(error).strip().splitlines()[0]}\n"
+            "PyTorch needs a C++ compiler on this machine (install g++, or name one in the environment variable CXX), "
+            "for a GPU Triton and a C compiler (CC) as well; or set training.compile=false"
+        ) from error
 
 
 def build_criterion(training: TrainingConfig, labels: Sequence[int], num_classes: int) -> TrainingLoss:

@@ -63,11 +63,15 @@ class TrainingLoss(nn.Module):
         """Whether the verdict's loss is the cross-entropy and no more."""
         return self.class_weights is None and not self.label_smoothing and not self.focal_gamma
 
-    def weight_of(self, batch: Batch) -> float:
-        """What the clips of a batch, or of a part of one, count together in the mean of `cross_entropy`."""
+    def weight_of(self, batch: Batch, clips: Tensor | None = None) -> float:
+        """What the clips of a batch, or of a part of one, count together in the mean of `cross_entropy`.
+
+        Args:
+            clips: which of them, by index; None: all.
+        """
         if self.class_weights is None or batch.targets is not None or batch.labels is None:
-            return float(len(batch))
-        return float(self.class_weights[batch.labels].sum())
+            return float(len(batch) if clips is None else len(clips))
+        return float(self.class_weights[batch.labels if clips is None else batch.labels[clips]].sum())
 
     def cross_entropy(self, logits: Tensor, batch: Batch, owner: Tensor | None = None) -> Tensor:
         """Weighted mean over the rows of logits (M, C); 0 if there is none.

@@ -115,7 +115,7 @@ def write_results(folder: Path, config: Config, data: RunData, predictions: dict
                 found.clip_ids, found.labels, found.answers, found.probabilities, strict=True
             ):
                 names = data.emotions[label], data.emotions[answer]
-                writer.writerow([clip_id, part, data.rows[clip_id].speaker, *names, *(f"{p:.5f}" for p in shares)])
+                writer.writerow([clip_id, part, data.speaker(clip_id), *names, *(f"{p:.5f}" for p in shares)])
     write_json(folder / "metrics.json", metrics)  # last, for it marks a run as finished
     return metrics
 
@@ -160,7 +160,7 @@ def answer_part(folder: Path, part: str) -> tuple[Config, RunData, Predictions]:
 
 
 def score_part(found: Predictions, data: RunData) -> Scores:
-    speakers = [data.rows[clip_id].speaker for clip_id in found.clip_ids]
+    speakers = [data.speaker(clip_id) for clip_id in found.clip_ids]
     return score_predictions(found.labels, found.answers, speakers, data.emotions)
 
 

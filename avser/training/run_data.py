@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -14,6 +14,7 @@ from avser.config import Config, TrainingConfig
 from avser.data.audit import audit_duplicates, audit_split
 from avser.data.cache import ClipCache
 from avser.data.dataset import ClipDataset, cached_rows, collate, length_bucketed_batches, parts_of
+from avser.data.groups import speaker_key
 from avser.data.labels import label_clips
 from avser.data.manifest import ClipRow, read_manifest
 from avser.data.splits import Split, make_split
@@ -38,6 +39,15 @@ class RunData:
     parts: dict[str, ClipDataset]
     clip_parts: tuple[str, ...]
     notes: list[str]
+
+    def speaker(self, clip_id: str) -> str:
+        """Whose clip it is; with the corpus where several are read, because speakers are named within theirs."""
+        row = self.rows[clip_id]
+        return row.speaker if len(self._corpora) == 1 else speaker_key(row)
+
+    @cached_property
+    def _corpora(self) -> set[str]:
+        return {row.corpus for row in self.rows.values()}
 
     def labels(self, part: str) -> list[int]:
         """Index of every clip's emotion; -1 where only its soft label is known."""

@@ -1,5 +1,7 @@
 """Pooled scores against numbers worked out by hand, and against scikit-learn's."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import f1_score
@@ -93,3 +95,10 @@ def test_differences_are_paired_by_clip_and_tested_by_speakers():
 def test_other_clips_cannot_be_paired():
     with pytest.raises(ValueError, match="same clips"):
         compare_pools(TWO_SEEDS, TWO_SEEDS.only(TWO_SEEDS.seeds == 0))
+
+
+@pytest.mark.parametrize("changed", [{"labels": np.array([0, 1, 1, 1])}, {"speakers": list("abca")}])
+def test_the_same_clips_of_other_labels_or_speakers_cannot_be_paired(changed):
+    pool = make_pool([0, 1, 0, 1], [0, 1, 1, 1], "abcd")
+    with pytest.raises(ValueError, match="labels and speakers"):
+        compare_pools(pool, replace(pool, **changed))

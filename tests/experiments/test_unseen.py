@@ -18,6 +18,8 @@ def run(tmp_path):
 
 def test_unseen_clips_pass_whether_or_not_they_were_the_test_split(run):
     check_unseen(run, ["d", "e"])
+    with pytest.raises(CheckpointError, match=r"2 of the 4 test clips, e\.g\. b"):
+        check_unseen(run, ["d", "b", "e", "c"])
     check_unseen(run, [])
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from avser.config import RoiConfig
 from avser.errors import ConfigError
-from avser.roi.intervals import RULES, describe_degenerate, find_regions, smooth_steps, step_intervals
+from avser.roi.intervals import RULES, describe_degenerate, find_regions, smooth_curve, smooth_steps, step_intervals
 from avser.structures import Curve
 
 RAW = {"smooth_s": 0.0, "merge_gap_s": 0.0, "min_duration_s": 0.0}
@@ -154,3 +154,11 @@ def test_defaults_are_those_of_the_configuration() -> None:
     parameters = inspect.signature(find_regions).parameters.values()
     assert {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY} == asdict(RoiConfig())
     assert sorted(RULES) == sorted(get_args(get_type_hints(RoiConfig)["rule"]))
+
+
+def test_a_flat_curve_stays_as_it_is_when_smoothed() -> None:
+    """So that rounding does not rank its steps."""
+    flat = Curve((np.arange(40) + 0.5) * 0.07, np.full(40, 1 / 40))
+    np.testing.assert_array_equal(smooth_curve(flat, 0.2).values, flat.values)
+    assert np.ptp(smooth_steps(flat.values, flat.times, 0.2)) > 0
+    assert len(smooth_curve(Curve(np.zeros(0), np.zeros(0)), 0.2)) == 0

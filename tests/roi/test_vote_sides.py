@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from avser.roi.vote_sides import cohens_kappa, compare_sides, majorities
+from avser.evaluation.statistics import clustered_interval
+from avser.roi.vote_sides import FACE, VOICE, cohens_kappa, compare_sides, majorities
 
 A, B, C = [5, 1, 0], [1, 5, 0], [0, 1, 5]
 TIE = [3, 3, 0]
@@ -44,6 +45,31 @@ def test_kappa_is_over_clips_in_which_both_take_a_side():
     assert sides.table.tolist() == [[1, 0, 2], [0, 1, 0], [1, 0, 0]]
     assert sides.kappa.value == pytest.approx(1)
     assert math.isnan(sides.kappa.low)  # both of the clips that count are of one speaker
+
+
+def test_the_interval_of_kappa_resamples_the_speakers_of_the_clips_that_count():
+    """Speakers that alternate with what is left out, so that any shift of the names changes the interval."""
+    clips = [
+        (A, A, A, 0, "s1"),  # no conflict
+        (A, B, A, 0, "s2"),
+        (TIE, A, A, 0, "s3"),  # no majority
+        (A, B, B, 1, "s2"),
+        (A, B, C, 1, "s4"),  # neither
+        (A, B, A, 1, "s3"),
+        (B, A, A, 1, "s3"),
+        (A, B, A, 2, "s1"),  # neither
+        (A, B, A, 0, "s4"),
+        (A, B, B, 1, "s4"),
+        (A, B, B, 1, "s1"),
+    ]
+    heard, seen, both, answers, speakers = zip(*clips, strict=True)
+    sides = compare_sides(*(np.array(v) for v in (heard, seen, both, answers)), speakers, num_resamples=300, seed=1)
+    counted = np.array([[VOICE, VOICE], [FACE, FACE], [VOICE, FACE], [FACE, VOICE], [VOICE, VOICE], [FACE, FACE]])
+    counted = np.concatenate([counted, [[FACE, FACE]]])
+    whose = ["s2", "s2", "s3", "s3", "s4", "s4", "s1"]
+    assert sides.kappa == clustered_interval(counted, whose, cohens_kappa, num_resamples=300, seed=1)
+    by_clip = clustered_interval(counted, list("abcdefg"), cohens_kappa, num_resamples=300, seed=1)
+    assert sides.kappa.high - sides.kappa.low != pytest.approx(by_clip.high - by_clip.low)
 
 
 def test_kappa_by_hand():

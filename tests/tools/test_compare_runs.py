@@ -3,6 +3,10 @@
 import json
 from pathlib import Path
 
+import pytest
+
+from avser.errors import CheckpointError, ConfigError
+from tools import read_count, read_names, tell
 from tools.compare_runs import main
 
 
@@ -30,3 +34,15 @@ def test_exit_codes_tell_faulty_runs_from_wrong_usage(tiny_ablation, tmp_path, c
     assert "not a complete run" in capsys.readouterr().err
     assert main([run, run]) == 2
     assert "given twice" in capsys.readouterr().err
+
+
+def test_what_all_doors_share(capsys):
+    """An error may quote a file from elsewhere: nothing in it is for the terminal to obey."""
+    assert tell(ConfigError("a\x1b[2J:\n  b")) == 2
+    assert tell(CheckpointError("c")) == 1
+    assert capsys.readouterr().err == "error: a?[2J:\n  b\nerror: c\n"
+    assert read_names(" a, b,") == ["a", "b"]
+    assert read_count("3") == 3
+    for wrong in ("0", "-1", "x", "1.5"):
+        with pytest.raises(ValueError, match=wrong):
+            read_count(wrong)

@@ -26,13 +26,22 @@ def run(tiny_corpus, tmp_path):
 
 def test_one_command_writes_and_prints_the_tables(run, tiny_corpus, tmp_path, capsys):
     corpus = ["--manifest", str(tiny_corpus / "manifest.csv"), "--cache", str(tiny_corpus / "cache")]
-    assert main([str(run), *corpus, "--sources", "attention,att_value", "--out", str(tmp_path / "out")]) == 0
+    assert (
+        main([str(run), *corpus, "--sources", "attention, att_value", "--controls", "--out", str(tmp_path / "out")])
+        == 0
+    )
     printed = capsys.readouterr().out
-    for words in ("Moments and regions", "run, voice, att_value", "mAP at IoU 0.5", "localization.md"):
+    for words in (
+        "Moments and regions",
+        "run, voice, att_value",
+        "run, voice, loudness",
+        "mAP at IoU 0.5",
+        "localization.md",
+    ):
         assert words in printed
     stored = json.loads((tmp_path / "out" / "localization.json").read_text())
     assert stored["command"].startswith(f"python -m tools.measure_localization {run}")
-    assert len(stored["scores"]) == 2
+    assert len(stored["scores"]) == 4
     assert stored["scores"][0]["num_asked"] == len(read_manifest(tiny_corpus / "manifest.csv").rows)
     assert {"localization.md", "auroc.png", "auroc.svg"} <= {path.name for path in (tmp_path / "out").iterdir()}
 

@@ -163,6 +163,9 @@ def test_the_combined_gradient_goes_against_neither():
     nothing = torch.zeros(4).double()
     assert torch.equal(pareto_gradient(one, nothing), one)
     assert torch.isfinite(pareto_gradient(one, -one)).all()
+    # The mean of two that all but cancel each other points along a rounding error, which is not blown up without bound.
+    one, two = torch.tensor([1.0, 0.0, 0.0]), torch.tensor([-1.5, 1e-6, 0.0])
+    assert pareto_gradient(one, two).norm() < 0.01
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -226,6 +229,10 @@ def test_weights_from_learning_curves_by_hand():
     worth = {"audio": 0.1 / 0.05**2, "video": 0.1 / 0.1**2}  # no gap at all counts as 0.05
     expected = {name: value / sum(worth.values()) for name, value in worth.items()}
     assert blending_weights(still, names, every=2) == pytest.approx(expected)
+    narrower = epochs({"audio": (1.5, 2.0), "video": (1.5, 2.0)}, {"audio": (1.5, 1.7), "video": (1.8, 1.9)})
+    worth = {"audio": 0.3 / 0.3**2, "video": 0.1 / 0.4**2}  # a gap that closes counts as one that opens
+    expected = {name: value / sum(worth.values()) for name, value in worth.items()}
+    assert blending_weights(narrower, names, every=2) == pytest.approx(expected)
 
 
 def test_blending_weighs_the_verdicts_and_notes_their_losses(batch):
@@ -249,6 +256,22 @@ def test_blending_weighs_the_verdicts_and_notes_their_losses(batch):
     assert kept["train_loss_fused"] == pytest.approx((whole["fused"] + losses["fused"]).item() / 2, rel=1e-5)
     balance.begin_epoch([kept])
     assert balance.end_epoch(model, [batch])["train_loss_fused"] == 0  # counted anew each epoch
+
+
+def test_the_losses_that_blending_notes_do_not_depend_on_how_clips_are_batched(batch):
+    batch = replace(batch, labels=torch.tensor([0, 0, 1, 0, 2, 2]))
+    batch = replace(batch, feature_mask=batch.feature_mask & (torch.arange(6) != 3)[:, None])
+    model, criterion = small_model().eval(), TrainingLoss(class_weights=torch.tensor([0.2, 1.0, 3.0]))
+    found = []
+    for parts in ([batch], [clips_of(batch, 0, 2), clips_of(batch, 2, 6)]):
+        balance = balance_of("gradient_blending", model, criterion)
+        balance.begin_epoch([])
+        for part in parts:
+            balance.loss(model(part), part)
+        found.append(balance.end_epoch(model, parts))
+    assert found[1] == pytest.approx(found[0], rel=1e-4)
+    for name, loss in criterion.verdict_losses(model(batch), batch).items():
+        assert found[0][f"val_loss_{name}"] == pytest.approx(loss.item(), rel=1e-5)
 
 
 # --- in training -------------------------------------------------------------------------------------------------
@@ -288,14 +311,24 @@ def test_what_cannot_be_balanced_is_refused():
     fused = small_model()
     voice = build_model(load_config([*SMALL, "model.modalities=[audio]"]).model, ["a", "b"], sample_rate_hz=16000)
     own = build_model(load_config(["acrnn"]).model, ["a", "b"], sample_rate_hz=16000, pretrained=False)
+    says_so, does_so = small_model(), small_model()  # has_own_loss, or another training_loss
+    says_so.__class__ = type("SaysSo", (type(fused),), {"has_own_loss": True})
+    does_so.__class__ = type("DoesSo", (type(fused),), {"training_loss": lambda *_: torch.zeros(())})
     for kind in OTHERS:
         with pytest.raises(ConfigError, match="one branch"):
             check_balance(voice, TrainingConfig(balance=kind))
-        with pytest.raises(ConfigError, match="loss of its own"):
-            check_balance(own, TrainingConfig(balance=kind))
+        for model in (own, says_so, does_so):
+            with pytest.raises(ConfigError, match="loss of its own"):
+                check_balance(model, TrainingConfig(balance=kind))
         check_balance(fused, TrainingConfig(balance=kind))
     for model in (voice, own, fused):
         check_balance(model, TrainingConfig(unimodal_loss=0, attention_entropy=1, compile=True))
+    for kind, settings in (
+        ("ogm_ge", {"attention_entropy": 0.1, "compile": True, "mixed_precision": "fp16"}),
+        ("gradient_blending", {"unimodal_loss": 0.0, "compile": True, "mixed_precision": "fp16"}),
+        ("mmpareto", {"mixed_precision": "bf16"}),
+    ):
+        check_balance(fused, TrainingConfig(balance=kind, **settings))
     for kind, settings, words in (
         ("ogm_ge", {"unimodal_loss": 0.0}, "unimodal_loss above 0"),
         ("mmpareto", {"unimodal_loss": 0.0}, "unimodal_loss above 0"),

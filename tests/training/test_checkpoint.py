@@ -107,6 +107,21 @@ def test_a_restored_state_goes_on_exactly(tmp_path):
     assert all(torch.equal(v, again.state_dict()[k]) for k, v in model.state_dict().items())
 
 
+def test_the_scale_of_the_loss_in_fp16_goes_on_too(tmp_path):
+    model, path = build(), tmp_path / "state.safetensors"
+    optimizer = torch.optim.AdamW(model.parameters())
+    scaler, again = torch.amp.GradScaler("cpu", init_scale=8.0), torch.amp.GradScaler("cpu")
+    scaler.scale(torch.ones(()))
+    scaler.update(2.0)
+    save_state(path, model, optimizer, Progress(), "key", scaler)
+    load_state(path, model, optimizer, "key", again)
+    assert again.state_dict() == scaler.state_dict()
+    assert again.scale(torch.ones(())) == 2.0
+    save_state(path, model, optimizer, Progress(), "key")  # as states were written before
+    load_state(path, model, optimizer, "key", again)
+    assert again.get_scale() == 2.0
+
+
 def test_a_state_of_another_configuration_is_refused(tmp_path):
     model = build()
     optimizer = torch.optim.AdamW(model.parameters())

@@ -21,6 +21,7 @@ RANDOM = (
     "model.fusion.modality_dropout=0.3",
     "model.audio.dropout=0.3",
     "training.sampling=balanced",
+    "training.class_weights=none",
 )
 
 

@@ -219,3 +219,15 @@ def test_balanced_sampling_draws_clips_that_have_soft_labels_alone(annotated):
     drawn = [[clip_id for batch in epoch for clip_id in batch.clip_ids] for epoch in epochs]
     assert set(drawn[0]) == set(drawn[1]) == set(data.split.train)
     assert len(drawn[0]) == len(drawn[1])
+
+
+def test_speakers_of_one_name_in_two_corpora_are_two_people(tiny_corpus, tiny_config):
+    rows = read_manifest(tiny_corpus / "manifest.csv").rows
+    speakers = sorted({row.speaker for row in rows})
+    two = {name: ("one" if i % 2 else "two", f"p{i // 2}") for i, name in enumerate(speakers)}
+    renamed = [replace(row, corpus=two[row.speaker][0], speaker=two[row.speaker][1]) for row in rows]
+    write_manifest(renamed, tiny_corpus / "two_corpora.csv")
+    config = tiny_config(f"data.manifest={tiny_corpus / 'two_corpora.csv'}")
+    data = load_data(config)
+    assert len({data.speaker(clip_id) for clip_id in data.rows}) == len(speakers)
+    assert load_data(tiny_config()).speaker(rows[0].clip_id) == rows[0].speaker

@@ -1,6 +1,8 @@
 """Parts of a batch: together they make the step of the whole batch, whatever is weighed, rounded or left over."""
 
 import dataclasses
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from avser.structures import Attended, Batch, Output
 from avser.training.checkpoint import Progress
 from avser.training.loop import train_epoch
 from avser.training.losses import TrainingLoss
-from avser.training.shares import SEED_STEP, clips_of, draw_apart, own_batches, own_parts
+from avser.training.shares import SEED_STEP, clips_of, draw_apart, own_batches, own_parts, sum_gradients
 
 STILL = AugmentConfig(flip=0, brightness=0, contrast=0, shift=0, gain_db=0, noise_snr_db=None)
 CLASS_WEIGHTS = torch.tensor([0.3, 1.0, 4.0])
@@ -88,6 +90,48 @@ class TwoVoices(torch.nn.Module):
             logits = getattr(self, name)(batch.waveform)
             parts[name] = Attended(batch.waveform, weights, None, weights, mask, batch.waveform, logits)
         return Output(self.head(batch.waveform), parts)
+
+
+class Pair:
+    """Two processes as two threads; both get the sum of what each gives."""
+
+    num_processes = 2
+
+    def __init__(self):
+        self.given, self.both_are_here = [], threading.Barrier(2)
+
+    def reduce(self, tensor, kind):
+        assert kind == "sum"
+        self.given.append(tensor)
+        self.both_are_here.wait(timeout=30)
+        return sum(self.given)
+
+
+def test_gradients_are_added_over_processes_wherever_one_has_used_a_parameter():
+    def model_with(*gradients):
+        model = torch.nn.ParameterList([torch.zeros(2, 3), torch.zeros(3), torch.zeros(2).half(), torch.zeros(4)])
+        for parameter, gradient in zip(model, gradients, strict=True):
+            parameter.grad = None if gradient is None else torch.full_like(parameter, gradient)
+        model[3].requires_grad_(False)
+        return model
+
+    pair = Pair()
+    models = [model_with(1.0, None, 0.5, 9.0), model_with(2.0, 3.0, 0.25, 8.0)]
+    for model in models:
+        model.append(torch.zeros(5))  # which neither has used
+    with ThreadPoolExecutor() as pool:
+        losses = list(pool.map(sum_gradients, models, [torch.tensor(0.25), torch.tensor(0.5)], [pair, pair]))
+    assert losses == [0.75, 0.75]
+    for model, frozen in zip(models, (9.0, 8.0), strict=True):
+        expected = [
+            torch.full((2, 3), 3.0),
+            torch.full((3,), 3.0),
+            torch.full((2,), 0.75).half(),
+            torch.full((4,), frozen),
+        ]
+        assert all(torch.equal(p.grad, e) for p, e in zip(model, expected, strict=False))
+        assert model[2].grad.dtype == torch.half
+        assert model[4].grad is None
 
 
 def weights_after_an_epoch(accumulate, criterion, *, soft, num_clips):

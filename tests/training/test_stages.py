@@ -126,6 +126,12 @@ def test_what_a_system_would_pass_over_is_refused(two_stages, config, monkeypatc
     assert not two_stages
 
 
+def test_rare_emotions_are_not_made_up_for_twice(two_stages, config):
+    with pytest.raises(ConfigError, match=r"set training\.class_weights=none, or training\.sampling=all"):
+        train(config("training.sampling=balanced", "training.class_weights=balanced"))
+    assert not two_stages
+
+
 def test_batches_that_are_not_read_to_their_end_leave_gradients_on(two_stages, config, monkeypatch):
     def prepare(self, batches):
         self.calls.append(batches)

@@ -133,9 +133,9 @@ def ablate_grid(
             _read_cell(result, place, run_folder(run))
         except AvserError as error:
             grid.failures[run.name] = str(error)
-    score_cells(grid.cells, grid.reference)
+    not_compared = score_cells(grid.cells, grid.reference)
     grid.shares = list(_shares(grid))
-    grid.notes = list(_notes(grid))
+    grid.notes = [*not_compared, *_notes(grid)]
     return grid
 
 

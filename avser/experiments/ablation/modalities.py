@@ -12,6 +12,7 @@ import numpy as np
 from accelerate import Accelerator
 
 from avser.config import Config
+from avser.data.groups import speaker_key
 from avser.errors import ConfigError
 from avser.evaluation.metrics import Scores
 from avser.evaluation.pooled import mean_uar
@@ -116,7 +117,7 @@ def compare_modalities(config: Config, runs: dict[str, Path]) -> ModalityAblatio
     predictions = {name: _predict(runs[name], data, name) for name in (AUDIO, VIDEO, FUSED)}
     predictions |= {f"fused_{only}": _predict(runs[FUSED], data, only) for only in MODALITIES}
     fused = predictions[FUSED]
-    speakers = [data.rows[clip_id].speaker for clip_id in fused.clip_ids]
+    speakers = [speaker_key(data.rows[clip_id]) for clip_id in fused.clip_ids]
     counts = {name: _count_answers(found, speakers, len(data.emotions)) for name, found in predictions.items()}
     rows = []
     for name, found in predictions.items():

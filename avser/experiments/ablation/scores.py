@@ -14,10 +14,8 @@ from avser.evaluation.pooled import PairedScores, PooledScores, compare_pools, m
 from avser.evaluation.shapley import shapley_values
 from avser.evaluation.statistics import Interval
 from avser.experiments.ablation.plan import GridCell
-from avser.experiments.runs.result import Answers, Cell, RunResult, pool_answers
+from avser.experiments.runs.result import Answers, Cell, RunResult, Runs, pool_answers, shared_answers
 from avser.structures import MODALITIES
-
-Runs = Mapping[Cell, Answers]
 
 APART = "never there"
 TAKEN_AWAY = "taken away"
@@ -51,6 +49,11 @@ class CellResult:
     def answers(self) -> dict[Cell, Answers]:
         return {place: run.test for place, run in self.runs.items()}
 
+    @property
+    def emotions(self) -> list[str]:
+        """Those that its finished runs tell apart."""
+        return next(iter(self.runs.values())).metrics["emotions"]
+
     def each(self, metric: str) -> list[float]:
         """A metric of every run by itself, in percent."""
         return [run.metrics["test"][metric]["value"] for run in self.runs.values()]
@@ -76,38 +79,26 @@ class ModalityShares:
     shares: dict[str, Interval]
 
 
-def score_cells(cells: Sequence[CellResult], reference: CellResult) -> None:
-    """Fill in scores, differences to the reference and their p-values."""
+def score_cells(cells: Sequence[CellResult], reference: CellResult) -> list[str]:
+    """Fill in scores, differences to the reference and their p-values; returns why cells could not be compared."""
+    notes = []
     for result in cells:
         if result.runs:
             result.scores = score_pool(pool_answers(result.answers))
     for result in cells:
-        if result is not reference and (shared := shared_answers([result.answers, reference.answers])):
-            own, theirs = map(pool_answers, shared)
-            result.difference = compare_pools(own, theirs)
+        if result is reference or not (result.runs and reference.runs):
+            continue
+        try:
+            if result.emotions != reference.emotions:
+                raise CheckpointError("their emotions differ")
+            if shared := shared_answers([result.answers, reference.answers]):
+                result.difference = compare_pools(*map(pool_answers, shared))
+        except CheckpointError as error:
+            notes.append(f"{result.cell.label} against {reference.cell.label}: not compared, {error}")
     compared = [result for result in cells if result.difference]
     for result, p in zip(compared, holm([r.difference.uar_p for r in compared if r.difference]), strict=True):
         result.adjusted_p = float(p)
-
-
-def shared_answers(several: Sequence[Runs]) -> list[dict[Cell, Answers]]:
-    """The folds and seeds that all have, with the clips that all answered, in one order; empty if there are none.
-
-    Raises:
-        CheckpointError: their labels differ.
-    """
-    shared: list[dict[Cell, Answers]] = [{} for _ in several]
-    for place in several[0]:
-        if not all(place in runs for runs in several):
-            continue
-        clip_ids = sorted(set.intersection(*(set(runs[place].clip_ids) for runs in several)))
-        found = [runs[place].of(clip_ids) for runs in several]
-        if any((other.labels != found[0].labels).any() for other in found):
-            raise CheckpointError(f"fold {place[0]}, seed {place[1]}: cells differ in the labels of their test clips")
-        if clip_ids:
-            for own, answers in zip(shared, found, strict=True):
-                own[place] = answers
-    return shared if shared[0] else []
+    return notes
 
 
 def modality_shares(cell: GridCell, kind: str, alone: Mapping[str, Runs], both: Runs) -> ModalityShares | None:

@@ -93,5 +93,5 @@ def _write(path: Path, data: RunData, found: Predictions | None) -> None:
         answers = zip(found.clip_ids, found.labels, found.answers, found.probabilities, strict=True) if found else ()
         for clip_id, label, answer, shares in answers:
             names = data.emotions[label], data.emotions[answer]
-            writer.writerow([clip_id, "test", data.rows[clip_id].speaker, *names, *(f"{p:.5f}" for p in shares)])
+            writer.writerow([clip_id, "test", data.speaker(clip_id), *names, *(f"{p:.5f}" for p in shares)])
     partial.replace(path)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from avser.data.groups import speaker_key
 from avser.data.manifest import ClipRow
 from avser.errors import AvserError
 from avser.evaluation.multiple_tests import benjamini_hochberg, holm, sign_flip
@@ -148,7 +149,7 @@ def study_alignment(
         raise AvserError(f"none of {len(curves)} clips has curves of voice and face that can be compared")
     used = [rows[clip_id] for clip_id in pairs]
     stack = stack_pairs(
-        list(pairs.values()), [r.speaker for r in used], [r.emotion for r in used], [r.sentence for r in used]
+        list(pairs.values()), [speaker_key(r) for r in used], [r.emotion for r in used], [r.sentence for r in used]
     )
     for null in nulls:
         _add_null(study, stack, null, num_permutations, num_resamples, seed)
@@ -183,7 +184,7 @@ def compare_strata(
         "sentence": [rows[c].sentence for c in tested],
         "answer": [answers.get(c, "") for c in tested],
     }
-    speakers = np.array([rows[c].speaker for c in tested])
+    speakers = np.array([speaker_key(rows[c]) for c in tested])
     found = []
     for kind, names in values.items():
         known = sorted(set(names) - {""})
@@ -274,7 +275,7 @@ def _lead(
     seed: int,
 ) -> Lead:
     seconds = np.array([getattr(clips[c], measure) for c in members])
-    speakers = [rows[c].speaker for c in members]
+    speakers = [speaker_key(rows[c]) for c in members]
     first = seconds[np.abs(seconds) > 1e-9]
     return Lead(
         measure=measure,

@@ -17,7 +17,7 @@ from avser.evaluation.pooled import compare_pools, score_pool
 from avser.evaluation.statistics import Interval
 from avser.experiments.leaderboard.plan import Entry, Join, count_folds, find_pair, read_entries, read_joins, run_config
 from avser.experiments.runs.grid import run_folder, run_grid
-from avser.experiments.runs.result import Cell, RunResult, join_runs, pool_answers, read_run
+from avser.experiments.runs.result import Cell, RunResult, join_runs, pool_answers, read_run, shared_answers
 
 STRICT, PAPER = "strict", "paper"
 
@@ -195,20 +195,20 @@ def compare_rows(board: Leaderboard, first: BoardRow, second: BoardRow) -> None:
     """Add the paired difference of two rows to the board, or a note where they share no run."""
     names = f"{first.name} against {second.name}"
     cells = [cell for cell in first.runs if cell in second.runs]
-    a, b, num_left_out = {}, {}, 0
-    for cell in cells:
-        if first.runs[cell].metrics["emotions"] != second.runs[cell].metrics["emotions"]:
-            board.notes.append(f"{names}: not compared, their emotions differ")
-            return
-        one, other = first.runs[cell].test, second.runs[cell].test
-        shared = sorted(set(one.clip_ids) & set(other.clip_ids))
-        num_left_out += len(set(one.clip_ids) ^ set(other.clip_ids))
-        if shared:
-            a[cell], b[cell] = one.of(shared), other.of(shared)
-    if not a:
+    if any(first.runs[cell].metrics["emotions"] != second.runs[cell].metrics["emotions"] for cell in cells):
+        board.notes.append(f"{names}: not compared, their emotions differ")
+        return
+    tests = [{cell: row.runs[cell].test for cell in cells} for row in (first, second)]
+    try:
+        shared = shared_answers(tests)
+    except CheckpointError as error:
+        board.notes.append(f"{names}: not compared, {error}")
+        return
+    if not shared:
         board.notes.append(f"{names}: not compared, no fold and seed has test clips that both answered")
         return
-    if num_left_out:
+    a, b = shared
+    if num_left_out := sum(len(set(tests[0][cell].clip_ids) ^ set(tests[1][cell].clip_ids)) for cell in cells):
         board.notes.append(f"{names}: {num_left_out} test clips that only one of them answered are left out")
     found = compare_pools(pool_answers(a), pool_answers(b))
     sizes = found.num_clips, found.num_speakers

@@ -26,7 +26,7 @@ from avser.inference import TrainedModel, load_models
 from avser.roi.alignment.box_lag import box_lag_s
 from avser.roi.alignment.compare import measure_alignment, region_lag_s
 from avser.roi.detection import DetectionScores, region_peaks, score_detection
-from avser.roi.intervals import find_regions, is_flat, smooth_curve
+from avser.roi.intervals import find_regions, smooth_curve
 from avser.roi.localization import LagScores, LocalizationScores, score_lags, score_localization
 from avser.roi.salience.sources import SOURCES, SalienceFunction, find_salience
 from avser.roi.trust.controls import CONTROL_CURVES, CONTROLS, control_curves
@@ -302,8 +302,7 @@ def _score(
 ) -> tuple[float, LocalizationScores, list[DetectionScores]]:
     """Share of rightly named clips, and the scores; curves are scored as regions are read off them: smoothed."""
     true = {c: truth.get(c, {}).get(modality, []) for c in asked.curves}
-    # A flat curve stays as it is: smoothing would leave rounding errors in it, that rank its steps.
-    smooth = {c: x if is_flat(x.values) else smooth_curve(x, smooth_s) for c, x in asked.curves.items()}
+    smooth = {c: smooth_curve(x, smooth_s) for c, x in asked.curves.items()}
     known = [c for c in smooth if true[c]]
     localization = score_localization({c: smooth[c] for c in known}, asked.regions, true, speakers, seed=study.seed)
     peaks = None

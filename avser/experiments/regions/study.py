@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from avser.data.groups import speaker_key
 from avser.data.manifest import ClipRow
 from avser.errors import AvserError, ConfigError
 from avser.experiments.alignment.study import AlignmentStudy, study_alignment
@@ -176,7 +177,7 @@ def _compare(study: RegionStudy, num_permutations: int) -> None:
 
 def _score(study: RegionStudy, truth: Truth, smooth_s: float) -> None:
     """Curves are scored as regions are read off them: the part above zero, smoothed."""
-    speakers = {clip_id: row.speaker for clip_id, row in study.rows.items()}
+    speakers = {clip_id: speaker_key(row) for clip_id, row in study.rows.items()}
     for modality, curves in study.salience.items():
         known = {c: truth[c][modality] for c in curves if modality in truth.get(c, {})}
         if known:

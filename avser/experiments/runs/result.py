@@ -47,6 +47,9 @@ class Answers:
         return self.only([place[clip_id] for clip_id in clip_ids])
 
 
+Runs = Mapping[Cell, Answers]
+
+
 @dataclass
 class RunResult:
     """A finished run.
@@ -99,9 +102,30 @@ def read_run(folder: Path, *, needs_timing: bool = True) -> RunResult:
                 )
     except (OSError, ValueError, KeyError, TypeError, RecursionError, csv.Error) as error:
         raise CheckpointError(
-            f"{folder}: not a complete run ({type(error).__name__}: {error}); remove it to train it anew"
+            f"{folder}: not a complete run ({type(error).__name__}: {error}); copy it anew from where it was "
+            "made, or remove it and train it again"
         ) from error
     return RunResult(metrics, timing, parts)
+
+
+def shared_answers(several: Sequence[Runs]) -> list[dict[Cell, Answers]]:
+    """The folds and seeds that all have, with the clips that all answered, in one order; empty if there are none.
+
+    Raises:
+        CheckpointError: they differ in the label or the speaker of a clip.
+    """
+    shared: list[dict[Cell, Answers]] = [{} for _ in several]
+    for place in several[0]:
+        if not all(place in runs for runs in several):
+            continue
+        clip_ids = sorted(set.intersection(*(set(runs[place].clip_ids) for runs in several)))
+        found = [runs[place].of(clip_ids) for runs in several]
+        if any((other.labels != found[0].labels).any() or other.speakers != found[0].speakers for other in found):
+            raise CheckpointError(f"labels or speakers of the test clips differ in fold {place[0]}, seed {place[1]}")
+        if clip_ids:
+            for own, answers in zip(shared, found, strict=True):
+                own[place] = answers
+    return shared if shared[0] else []
 
 
 def pool_answers(answers: Mapping[Cell, Answers]) -> Pool:

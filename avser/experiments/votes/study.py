@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from avser.data.cache import ClipCache
+from avser.data.groups import speaker_key
 from avser.data.manifest import ClipRow, read_manifest
 from avser.errors import AvserError, ManifestError
 from avser.evaluation.multiple_tests import holm
@@ -159,7 +160,7 @@ def study_votes(
             continue
         votes = _votes_on(asked.rows, modality, merge, study)
         calibration = _calibrate(validation[modality], clips.train, modality, merge, study.emotions)
-        speakers = [row.speaker for row in asked.rows]
+        speakers = [speaker_key(row) for row in asked.rows]
         study.clip_ids[modality] = [row.clip_id for row in asked.rows]
         study.comparisons[modality] = compare_with_votes(
             asked.evidence, votes, speakers, calibration, num_resamples=num_resamples, seed=seed
@@ -288,7 +289,7 @@ def _add_sides(study: VoteStudy, asked: _Asked, merge: Mapping[str, str], num_re
             np.stack([voted[VIDEO][i] for i in kept]),
             np.stack([voted[FUSED][i] for i in kept]),
             np.array([asked.evidence[i].logits.argmax() for i in kept]),
-            [asked.rows[i].speaker for i in kept],
+            [speaker_key(asked.rows[i]) for i in kept],
             num_resamples=num_resamples,
             seed=seed,
         )

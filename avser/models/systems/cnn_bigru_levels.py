@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from avser.models.attention import AttentionPooling
 from avser.models.backbones import IMAGENET_MEAN, IMAGENET_STD, build_backbone
+from avser.models.real_steps import encode_real
 from avser.models.system import Criterion, System
 from avser.structures import Batch, Output
 
@@ -101,12 +102,16 @@ class CnnBigruLevels(System):
         if batch.frames is None or batch.frame_mask is None or batch.frame_times is None:
             raise ValueError("this model needs video (face crops); the batch has none")
         mask = batch.frame_mask
-        levels = self.encode_levels(batch.frames[mask])  # (M, 5, width); padding costs nothing
-        faces = self._across_levels(levels)
-        sequence = torch.zeros(*mask.shape, self.dim, device=mask.device, dtype=faces.dtype)
-        sequence[mask] = faces
+        extra: dict[str, Tensor] = {}
+
+        def encode(frames: Tensor) -> Tensor:
+            levels = self.encode_levels(frames)  # (M, 5, width)
+            if self.training:
+                extra.update(levels=levels, owner=mask.nonzero()[:, 0])
+            return self._across_levels(levels)
+
+        sequence = encode_real(encode, batch.frames, mask, self.dim)
         attended = self.attention(sequence, mask, batch.frame_times)
-        extra = {"levels": levels, "owner": mask.nonzero()[:, 0]} if self.training else {}
         return Output(attended.logits, {"video": attended}, extra)
 
     def encode_frames(self, frames: Tensor) -> Tensor:
@@ -115,7 +120,7 @@ class CnnBigruLevels(System):
 
     def encode_levels(self, frames: Tensor) -> Tensor:
         """(M, 3, H, W) uint8 RGB -> (M, 5, width), lowest level first, before dropout."""
-        if not len(frames):
+        if not frames.shape[0]:
             return torch.zeros(0, len(self.ends), self.gru.input_size, device=frames.device)
         images = frames.float() / 255
         if images.shape[-2:] != (self.input_px, self.input_px):
@@ -131,7 +136,7 @@ class CnnBigruLevels(System):
 
     def _across_levels(self, levels: Tensor) -> Tensor:
         """(M, 5, width) -> (M, D)"""
-        if not len(levels):
+        if not levels.shape[0]:
             return levels.new_zeros(0, self.dim)
         states, _ = self.gru(self.dropout(levels))  # (M, 5, 2 * hidden)
         return (states if self.readout == "all" else states[:, [0, -1]]).flatten(1)
@@ -141,10 +146,10 @@ class CnnBigruLevels(System):
 
         Pairs are clips, for two frames of one clip are alike anyway: a clip's vector is the mean over its frames.
         """
-        levels, owner = output.extra["levels"], output.extra["owner"]  # (M, 5, width), (M,)
         loss = criterion(output, batch)
-        if not len(levels):
+        if "levels" not in output.extra:  # no clip has a face
             return loss
+        levels, owner = output.extra["levels"], output.extra["owner"]  # (M, 5, width), (M,)
         dropped = self.dropout(levels)
         own = [criterion.cross_entropy(head(dropped[:, i]), batch, owner) for i, head in enumerate(self.auxiliary)]
         loss = loss + torch.stack(own).mean()

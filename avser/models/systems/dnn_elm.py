@@ -86,7 +86,7 @@ def neighbourhood(x: Tensor, mask: Tensor, width: int) -> Tensor:
     """(B, T, F) -> (B, T, width * F): each frame with those around it; a clip's ends repeat."""
     last = (mask.sum(dim=1, keepdim=True) - 1).clamp(min=0)  # (B, 1)
     steps = torch.arange(-(width // 2), x.shape[1] + width // 2, device=x.device).clamp(min=0)
-    source = torch.minimum(steps.expand(len(x), -1), last)
+    source = torch.minimum(steps.expand(x.shape[0], -1), last)
     long = x.gather(1, source[..., None].expand(-1, -1, x.shape[2]))  # (B, T + width - 1, F)
     return long.unfold(1, width, 1).transpose(2, 3).flatten(2)
 

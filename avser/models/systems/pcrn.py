@@ -108,4 +108,4 @@ class Pcrn(System):
     def _last_state(self, described: Tensor, mask: Tensor) -> Tensor:
         states = self.lstm(described, mask)  # (B, T, cells)
         last = (mask.sum(dim=1) - 1).clamp(min=0)
-        return states[torch.arange(len(states), device=mask.device), last]
+        return states[torch.arange(states.shape[0], device=mask.device), last]

@@ -26,6 +26,7 @@ from avser.features.normalization import TrainStatistics, build_statistics
 from avser.features.spectral import LogMel, log_mel_3d
 from avser.models.attention import AttentionPooling
 from avser.models.fusion import FUSIONS
+from avser.models.real_steps import encode_real
 from avser.models.system import System
 from avser.models.temporal import run_recurrent
 from avser.structures import Attended, Batch, Output
@@ -94,12 +95,11 @@ class CropReader(nn.Module):
         assert batch.frame_mask is not None
         assert batch.frame_times is not None
         mask = batch.frame_mask
-        sequence = torch.zeros(*mask.shape, self.num_features, device=mask.device)
-        if mask.any():
-            faces = self.cnn(grey_faces(batch.frames[mask], self.face_px, self.face_px))
-            sequence = sequence.to(faces.dtype)
-            sequence[mask] = faces
-        return sequence, mask, batch.frame_times
+        return encode_real(self._encode, batch.frames, mask, self.num_features), mask, batch.frame_times
+
+    def _encode(self, frames: Tensor) -> Tensor:
+        """(M, 3, H, W) uint8 RGB -> (M, 128)"""
+        return self.cnn(grey_faces(frames, self.face_px, self.face_px))
 
 
 class TrackReader(nn.Module):

@@ -91,8 +91,8 @@ def middle(waveform: Tensor, mask: Tensor, max_samples: int | None) -> tuple[Ten
         waveform and mask (B, min(N, max_samples)), and the sample (B,) at which each begins.
     """
     lengths = mask.sum(dim=1)
-    if max_samples is None or waveform.shape[1] <= max_samples:
+    if max_samples is None:
         return waveform, mask, torch.zeros_like(lengths)
     start = torch.div((lengths - max_samples).clamp(min=0), 2, rounding_mode="floor")
-    place = start[:, None] + torch.arange(max_samples, device=mask.device)
+    place = start[:, None] + torch.arange(torch.sym_min(waveform.shape[1], max_samples), device=mask.device)
     return waveform.gather(1, place), mask.gather(1, place), start

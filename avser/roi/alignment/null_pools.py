@@ -68,11 +68,7 @@ def pool_surrogates(
     num = stack.audio.shape[-1]
     voices, spectra = standardise(stack.audio), np.fft.rfft(standardise(stack.video))
     _, owner = np.unique(np.asarray(stack.speakers), return_inverse=True)
-    phases = generator.uniform(0, 2 * np.pi, (owner.max() + 1, num_draws, spectra.shape[-1]))
-    factors = np.exp(1j * phases)
-    factors[..., 0] = 0
-    if num % 2 == 0:
-        factors[..., -1] = np.sqrt(2) * np.cos(phases[..., -1])  # the highest frequency has no phase but a sign
+    factors = phase_factors(num, (owner.max() + 1, num_draws), generator)
     reach = np.round(MAX_LAG_S * num / stack.durations_s).astype(int)
     values = np.empty((len(stack), num_draws))
     for clip in range(len(stack)):
@@ -80,6 +76,20 @@ def pool_surrogates(
         voice = np.broadcast_to(voices[clip], faces.shape)
         values[clip] = best_lags(voice, standardise(faces), np.full(num_draws, reach[clip]))[0]
     return Pools(np.arange(len(stack)), np.full(len(stack), num_draws), dict.fromkeys(measures, values))
+
+
+def phase_factors(num: int, size: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
+    """(*size, F) random factors for the spectra (F,) of real curves of `num` cells: as strong, with other phases, and
+    with a mean of 0.
+
+    The highest frequency of an even number of cells has no phase: its factor is real, and its square 1 in the mean.
+    """
+    phases = generator.uniform(0, 2 * np.pi, (*size, num // 2 + 1))
+    factors = np.exp(1j * phases)
+    factors[..., 0] = 0
+    if num % 2 == 0:
+        factors[..., -1] = np.sqrt(2) * np.cos(phases[..., -1])
+    return factors
 
 
 def pool_placements(

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from os.path import relpath
 from pathlib import Path
 from urllib.parse import quote
@@ -49,6 +49,7 @@ class ClipRegions:
         regions: modality -> regions in order of time.
         source: the salience they were read from, e.g. "attention".
         media: the recording.
+        labels: name of a tier -> (start, end, text) in seconds, of tiers that stand above those of the regions.
     """
 
     clip_id: str
@@ -57,6 +58,7 @@ class ClipRegions:
     emotion: str = ""
     source: str = ""
     media: Path | None = None
+    labels: Mapping[str, Sequence[tuple[float, float, str]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,7 @@ def eaf(clip: ClipRegions, folder: Path) -> Element:
         element.set(which, f"ts{number}")
     if clip.media is not None:
         SubElement(header, "MEDIA_DESCRIPTOR", _media(clip.media, folder))
-    SubElement(header, "PROPERTY", NAME="clip_id").text = _line(clip.clip_id)
+    SubElement(header, "PROPERTY", NAME="clip_id").text = one_line(clip.clip_id)
     SubElement(header, "PROPERTY", NAME="lastUsedAnnotationId").text = str(len(annotations))
     for kind, limits in (("region", {}), ("peak", {"CONSTRAINTS": "Included_In"})):
         attributes = {"LINGUISTIC_TYPE_ID": kind, "TIME_ALIGNABLE": "true", "GRAPHIC_REFERENCES": "false", **limits}
@@ -188,6 +190,9 @@ def _media(media: Path, folder: Path) -> dict[str, str]:
 
 def _tiers(clip: ClipRegions, per_s: int) -> Iterator[tuple[str, list[Span]]]:
     """Voice and face always, so that tiers have the same numbers in every file; "both" where there is such a curve."""
+    for name, labels in clip.labels.items():
+        spans = [Span(round(start * per_s), round(end * per_s), None, one_line(text)) for start, end, text in labels]
+        yield name, [span for span in spans if span.start < span.end]
     for modality, name in TIERS.items():
         if modality != FUSED or modality in clip.regions:
             yield name, _spans(clip, modality, per_s)
@@ -208,12 +213,12 @@ def _spans(clip: ClipRegions, modality: str, per_s: int) -> list[Span]:
             length = "" if clip.duration_s is None else f", or outside the clip of {clip.duration_s:g} s"
             raise ManifestError(f"{place} is shorter than {1 / per_s:g} s{length}; leave it out")
         peak = None if r.peak_s is None else min(max(round(r.peak_s * per_s), start), end)
-        label = "; ".join(_line(part) for part in (clip.emotion, clip.source, f"mass {r.mass:.3f}") if part)
+        label = "; ".join(one_line(part) for part in (clip.emotion, clip.source, f"mass {r.mass:.3f}") if part)
         spans.append(Span(start, end, peak, label))
         at = end
     return spans
 
 
-def _line(text: str) -> str:
+def one_line(text: str) -> str:
     """Text on one line, without characters that XML forbids."""
     return "".join(" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") or c in "\ufffe\uffff" else c for c in text)

@@ -19,6 +19,7 @@ from avser.roi.salience.moments import ROUNDING, Stream, cell_of, clip_generator
 from avser.roi.trust.loudness import decibels
 from avser.structures import AUDIO, VIDEO, Batch, Curve
 
+EDGE_S = 1e-6  # what lies on an edge between two steps belongs to the later one, whatever rounding says
 TIE = 1e-9  # of the largest value: what differs by less is a tie, as rounding must not decide it
 
 # batch, modality, occupied (B, K), cell_s, num_draws, seed -> ranks (D, B, K)
@@ -221,8 +222,8 @@ CONTROL_CURVES: dict[str, Callable[[Batch, str, int, np.ndarray], np.ndarray]] =
 
 
 def _step_means(times: np.ndarray, values: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    """(T,) mean of the values (N,) at `times` (N,) within each of the steps (T, 2); a line between them where none is."""
-    first, end = np.searchsorted(times, steps.T)
+    """(T,) means of values (N,) at `times` (N,) in the steps (T, 2); a line between values where a step has none."""
+    first, end = np.searchsorted(times, steps.T - EDGE_S)
     sums = np.r_[0.0, np.cumsum(values)]
     means = (sums[end] - sums[first]) / np.maximum(end - first, 1)
     return np.where(end > first, means, np.interp(steps.mean(axis=1), times, values))

@@ -304,6 +304,14 @@ def test_differences_are_paired_by_clip_and_others_left_out():
     assert "2 test clips that only one of them answered" in board.notes[0]
 
 
+def test_rows_whose_labels_differ_are_not_compared():
+    first, second = (made_row(name, {(0, 0): (labels, [0, 1])}) for name, labels in (("x", [0, 1]), ("y", [1, 0])))
+    board = Leaderboard("c", "p", [0], [0], [first, second])
+    compare_rows(board, first, second)
+    assert board.comparisons == []
+    assert "x against y: not compared, labels or speakers" in board.notes[0]
+
+
 def test_a_joined_row_multiplies_posteriors(board, build, out):
     joined = build(
         out, "av_roi", "av_roi:mean", joins=[["both", "av_roi:mean+av_roi"]], comparisons=[["both", "av_roi"]]

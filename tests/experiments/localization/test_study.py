@@ -25,6 +25,7 @@ from avser.models.build import build_model
 from avser.roi.intervals import find_regions, smooth_curve
 from avser.roi.localization import frame_auroc
 from avser.roi.salience.sources import SOURCES, Source, find_salience
+from avser.roi.trust.loudness import measure_loudness
 from avser.structures import Curve
 from avser.training.checkpoint import MODEL_FILE, save_model
 from tests.conftest import tiny_sources
@@ -121,6 +122,28 @@ def test_scores_are_of_the_positive_part_smoothed(study, both, manifest, tiny_co
     assert scores.localization.auroc.value == pytest.approx(np.mean(aurocs), abs=0.02)
     assert scores.detection[0].num_found == pytest.approx(num_found, abs=1)
     assert scores.named_right == pytest.approx(np.mean(right))
+
+
+def test_controls_are_scored_by_the_same_code_on_the_steps_of_the_model(both, manifest, tiny_corpus, study):
+    """Once more by hand: loudness of the voice, smoothed like a salience, against the truth."""
+    found = study_localization([both], manifest, tiny_corpus / "cache", controls=True, batch_size=4, device="cpu")
+    middle = "the middle of the clip"
+    assert [s.source for s in found.scores] == ["attention", "loudness", middle, "attention", "motion", middle]
+    assert {lags.source for lags in found.lags} <= {"attention"}
+    assert "loudness, motion" in found.notes[0]
+    model, cache, corpus = load_model(both, "cpu"), ClipCache(tiny_corpus / "cache"), read_manifest(manifest)
+    aurocs: dict[float, list[float]] = {0.0: [], 0.15: []}
+    for row in corpus.rows:
+        if row.clip_id not in corpus.regions:
+            continue
+        clip, truth = cache.load(row.clip_id), corpus.regions[row.clip_id]["audio"]
+        (steps,) = find_salience(model.network, collate([Example(row.clip_id, clip, None)]), "audio", [0], "attention")
+        fine = measure_loudness(clip)
+        for late_s, values in aurocs.items():
+            loud = Curve(steps.times, np.interp(steps.times - late_s, fine.times, fine.values))
+            values.append(frame_auroc(smooth_curve(loud, model.config.roi.smooth_s), truth))
+    assert found.scores[1].localization.auroc.value == pytest.approx(np.mean(aurocs[0.0]), abs=0.03)
+    assert abs(np.mean(aurocs[0.15]) - np.mean(aurocs[0.0])) > 0.06  # a curve that is late would show
 
 
 def test_the_true_emotion_can_be_asked_about(both, manifest, tiny_corpus, study):

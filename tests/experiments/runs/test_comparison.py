@@ -82,6 +82,8 @@ def test_scores_and_differences_are_as_by_hand_and_tests_are_corrected(good, bad
     assert plain[0] == 2 / 2**8
     np.testing.assert_allclose([run.wa_p for run in others], holm(plain))
     assert others[0].wa_p == 2 * 2 / 2**8
+    assert [run.uar_p for run in others] == holm([run.difference.uar_p for run in others]).tolist()
+    assert others[0].uar_p == 2 * others[0].difference.uar_p
 
 
 def test_another_reference_turns_the_differences_round(good, bad):
@@ -131,6 +133,9 @@ def test_other_labels_are_refused(good, tmp_path):
     (changed / "predictions.csv").write_text(text.replace("c3,test,s3,anger", "c3,test,s3,fear"))
     with pytest.raises(CheckpointError, match=r"another label or speaker .* 1 clips, e\.g\. c3"):
         compare_runs([good, changed])
+    (changed / "predictions.csv").write_text(text.replace("c5,test,s5", "c5,test,s6"))
+    with pytest.raises(CheckpointError, match=r"another label or speaker .* 1 clips, e\.g\. c5"):
+        compare_runs([good, changed])
 
 
 def test_what_limits_the_comparison_is_noted(good, tmp_path):
@@ -169,8 +174,10 @@ def test_what_runs_cost_is_read_where_it_is_known(good, bad):
 )
 def test_a_damaged_run_is_an_error_of_one_sentence(name, text, good, bad):
     (bad / name).write_text(text)
-    with pytest.raises(AvserError):
+    with pytest.raises(AvserError) as refusal:
         compare_runs([good, bad])
+    if name in ("metrics.json", "predictions.csv"):
+        assert "copy it anew from where it was made" in str(refusal.value)
 
 
 def test_a_probability_that_is_none_is_refused(good, bad):

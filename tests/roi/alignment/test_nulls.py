@@ -19,7 +19,7 @@ from avser.roi.alignment.curve_stack import (
     stack_pairs,
 )
 from avser.roi.alignment.null_calibration import MID_CLIP, unrelated_curves
-from avser.roi.alignment.null_pools import pool_placements, pool_shifts, pool_surrogates
+from avser.roi.alignment.null_pools import phase_factors, pool_placements, pool_shifts, pool_surrogates
 from avser.roi.alignment.nulls import NULLS, clip_chance, compare_with_null, p_value
 from avser.roi.alignment.repairing import draw_partners, find_partners
 from avser.structures import Curve
@@ -284,6 +284,27 @@ def test_surrogates_keep_the_spectrum_and_pay_for_the_search() -> None:
     observed = measure_as_is(stack, ["r_max"])["r_max"]
     assert observed.mean() > 0.2
     assert pools.values["r_max"].mean() == pytest.approx(observed.mean(), abs=0.02)
+
+
+@pytest.mark.parametrize(("pool", "measure"), [(pool_surrogates, "r_max"), (pool_placements, "iou")])
+def test_every_speaker_has_draws_of_his_own(pool, measure: str) -> None:
+    stack = make_stack(2, 1).keep(np.array([0, 0, 0]))
+    stack.speakers = ["a", "a", "b"]
+    values = pool(stack, [measure], np.random.default_rng(0), 20).values[measure]
+    np.testing.assert_array_equal(values[0], values[1])
+    assert (values[0] != values[2]).mean() > 0.5
+
+
+@pytest.mark.parametrize("num", [8, 9])
+def test_random_phases_keep_the_power_of_every_frequency(num: int) -> None:
+    """Of the curves that come back, so that what a real curve cannot hold is no way to lose power."""
+    rng = np.random.default_rng(0)
+    spectrum = np.fft.rfft(rng.normal(size=num) + 3)
+    curves = np.fft.irfft(spectrum * phase_factors(num, (3, 20_000), rng), num)
+    power = (np.abs(np.fft.rfft(curves)) ** 2).mean(axis=(0, 1))
+    np.testing.assert_allclose(power[1:], np.abs(spectrum[1:]) ** 2, rtol=0.02)
+    np.testing.assert_allclose(curves.mean(axis=-1), 0, atol=1e-12)
+    assert np.abs(np.corrcoef(curves[0, :2000, 0], curves[0, 1:2001, 0])[0, 1]) < 0.1
 
 
 def test_what_is_drawn_is_drawn_for_a_speaker() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from avser.roi.trust.controls import CONTROLS, cell_values, control_ranks, curve_ranks, rank_cells
+from avser.roi.trust.controls import CONTROLS, cell_values, control_curves, control_ranks, curve_ranks, rank_cells
 from avser.structures import AUDIO, VIDEO, Batch, Curve
 
 RATE = 1000
@@ -149,3 +149,50 @@ def test_the_centre_is_that_of_the_clip():
     assert ranks[2] == 0
     assert set(ranks[[1, 3]]) == {1, 2}
     assert set(ranks[[0, 4]]) == {3, 4}
+
+
+# --- curves ---------------------------------------------------------------------------------------------------------
+
+
+def curve_of(batch, modality, control, times) -> np.ndarray:
+    (curve,) = control_curves(batch, modality, control, [np.asarray(times)])
+    np.testing.assert_array_equal(curve.times, times)
+    return curve.values
+
+
+def test_loudness_is_in_db_of_just_the_samples_of_each_step():
+    """Steps of 40 ms that begin 20 ms late, over cells of 20 ms: a shift by half a step would change every value."""
+    levels = [0.5, 0.1, 0.1, 0.4, 0.4, 0.01, 0.01, 0.2, 0.2, 0.9]
+    found = curve_of(voice(levels), AUDIO, "loudness", [0.04, 0.08, 0.12, 0.16])
+    np.testing.assert_allclose(found, 20 * np.log10(np.array([0.1, 0.4, 0.01, 0.2]) / 0.01), atol=1e-3)
+    mixed = curve_of(voice([0.3, 0.1, 0.1, 0.1]), AUDIO, "loudness", [0.02, 0.06])
+    assert mixed[0] == pytest.approx(10 * np.log10((0.09 + 0.01) / 2 / 0.01), abs=1e-3)  # power is averaged, not level
+
+
+def test_curves_are_those_of_real_samples_in_any_company():
+    one, other = voice([0.1, 0.4, 0.2]), voice([0.3, 0.2, 0.1])
+    batch = Batch(["a", "b"], torch.cat([one.waveform, other.waveform]), torch.ones(2, 60).bool(), RATE)
+    batch.waveform_mask[0, 40:] = False
+    found = control_curves(batch, AUDIO, "loudness", [np.array([0.01, 0.03]), np.array([0.01, 0.03, 0.05])])
+    np.testing.assert_allclose(found[0].values, [0, 20 * np.log10(4)], atol=1e-3)
+    np.testing.assert_allclose(found[1].values, 20 * np.log10([3, 2, 1]), atol=1e-3)
+    assert len(control_curves(batch, AUDIO, "loudness", [np.zeros(0), np.array([0.01])])[0]) == 0
+    late = curve_of(voice([0.1, 0.4]), AUDIO, "loudness", [0.01, 0.03, 0.05, 0.07])  # steps past the last sample
+    np.testing.assert_allclose(late[2:], late[1], atol=1e-6)
+
+
+def test_motion_is_that_of_the_frames_of_each_step():
+    pixels = torch.zeros(1, 8, 3, 2, 2, dtype=torch.uint8)
+    pixels[0, 5:] = 200
+    batch = Batch(["a"], frames=pixels, frame_times=torch.arange(8)[None] * 0.02, frame_mask=torch.ones(1, 8).bool())
+    by_frame = curve_of(batch, VIDEO, "loudness", np.arange(8) * 0.02)
+    np.testing.assert_allclose(by_frame, [0, 0, 0, 0, 100, 100, 0, 0])
+    by_two = curve_of(batch, VIDEO, "loudness", np.arange(4) * 0.04 + 0.01)
+    np.testing.assert_allclose(by_two, [0, 0, 100, 0])
+    between = curve_of(batch, VIDEO, "loudness", np.arange(15) * 0.01)  # steps without a frame lie on a line
+    np.testing.assert_allclose(between[7:13], [50, 100, 100, 100, 50, 0], atol=1e-4)
+
+
+def test_the_middle_is_highest_and_both_ends_are_nought():
+    found = curve_of(voice([0.1] * 9), AUDIO, "centre", [0.1, 0.2, 0.4, 0.5])
+    np.testing.assert_allclose(found, [0, 0.1, 0.1, 0], atol=1e-12)
