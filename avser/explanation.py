@@ -28,7 +28,7 @@ from avser.roi.salience.curves import attention_curve, contribution_curve
 from avser.roi.salience.face_map import face_maps
 from avser.roi.salience.frequency_map import attention_map
 from avser.roi.salience.sources import AUTO
-from avser.roi.truncation import ask_prefixes
+from avser.roi.truncation import ask_prefixes, durations_s, gating_step_s
 from avser.structures import AUDIO, FUSED, MODALITIES, VIDEO, Clip, Prediction, Region
 
 PER_EMOTION = "att_value"  # what is shown for each emotion: read off one forward pass
@@ -77,7 +77,7 @@ def explain(
         warnings=list(verdict.warnings),
     )
     _add_media(view, clip)
-    _add_preview(view, clip, recording)
+    add_preview(view, clip, recording)
     for modality in MODALITIES:
         source = by_part.get(modality, main)
         if source.can_read(clip, modality):
@@ -110,7 +110,7 @@ def _add_media(view: ClipView, clip: Clip) -> None:
         view.faces, view.face_times = clip.face.crops[:], clip.face.times
 
 
-def _add_preview(view: ClipView, clip: Clip, recording: Path | None) -> None:
+def add_preview(view: ClipView, clip: Clip, recording: Path | None) -> None:
     """The recording to play; what a clip holds of it where there is no file or it cannot be played."""
     for source in (recording, clip):
         if source is None:
@@ -178,10 +178,12 @@ def _add_places(view: ClipView, source: TrainedModel, clip: Clip, emotion: int) 
 
 
 def _add_decisions(view: ClipView, by_part: Mapping[str, TrainedModel], clip: Clip) -> None:
-    """After how many seconds of the clip each model's answer stays what it is."""
+    """After how many seconds of the clip each model's answer stays what it is, in the steps of `gating_step_s`."""
     for name, model in by_part.items():
         if any(model.can_read(clip, modality) for modality in model.modalities):
-            answers = ask_prefixes(model.network, collate_clips(model, [clip]), modalities=model.modalities)[0]
+            batch = collate_clips(model, [clip])
+            step_s = gating_step_s(float(durations_s(batch)[0]))
+            answers = ask_prefixes(model.network, batch, modalities=model.modalities, step_s=step_s)[0]
             view.decision[name] = answers.isolation_point_s
 
 

@@ -248,6 +248,11 @@ class Region:
     def centre_s(self) -> float:
         return 0.5 * (self.start_s + self.end_s)
 
+    def moved(self, by_s: float) -> Region:
+        """The same so many seconds later."""
+        peak_s = None if self.peak_s is None else self.peak_s + by_s
+        return replace(self, start_s=self.start_s + by_s, end_s=self.end_s + by_s, peak_s=peak_s)
+
 
 @dataclass
 class Prediction:
@@ -270,3 +275,12 @@ class Prediction:
     evidence: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
     regions: dict[str, list[Region]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+
+    def moved(self, by_s: float) -> Prediction:
+        """The same answer with all its times so many seconds later: those of the recording that a clip was cut from."""
+        return replace(
+            self,
+            salience={m: Curve(curve.times + by_s, curve.values) for m, curve in self.salience.items()},
+            evidence={m: (times + by_s, shares) for m, (times, shares) in self.evidence.items()},
+            regions={m: [region.moved(by_s) for region in found] for m, found in self.regions.items()},
+        )

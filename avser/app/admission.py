@@ -1,4 +1,4 @@
-"""What the page takes in: recordings within its limits, known by their first bytes. The rest is refused at once."""
+"""What the page takes in: recordings within its limits, of the formats that are read. The rest is refused at once."""
 
 from __future__ import annotations
 
@@ -15,21 +15,7 @@ KINDS = "MP4, MOV, WebM, MKV, AVI, MPEG, WMV or FLV with a picture; WAV, MP3, M4
 MAX_PICTURES_S = 240.0  # a second; phones in slow motion give as many
 MAX_PIXELS = 4096 * 2304  # of a picture: 4K
 
-# How containers of one recording begin. What is not here never reaches a decoder: FFmpeg also opens playlists and
-# lists of files, which would have it read whatever else lies on the disk of the server.
-_RECORDINGS = re.compile(
-    rb"""
-    .{4}(ftyp|moov|mdat|wide|free|skip)      # MP4, MOV, M4A, 3GP
-    | \x1a\x45\xdf\xa3                       # Matroska, WebM
-    | RIFF.{4}(AVI\ |WAVE) | RF64.{4}WAVE    # AVI, WAV
-    | OggS | fLaC | \#!AMR | caff
-    | ID3 | \xff[\xe0-\xff]                  # MP3, raw AAC
-    | FORM.{4}AIF[FC]
-    | \x00\x00\x01[\xb3\xba] | (.{4})?\x47.{187}(.{4})?\x47   # MPEG streams
-    | \x30\x26\xb2\x75 | FLV\x01             # WMV, FLV
-    """,
-    re.VERBOSE | re.DOTALL,
-)
+# How files begin that people mistake for recordings, to name them. What may be read, `avser.media.codecs.FORMATS` says.
 _OTHERS = {
     "an archive": rb"PK\x03\x04|PK\x05\x06|Rar!|7z\xbc\xaf|\x1f\x8b|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd|.{257}ustar",
     "a picture": rb"\xff\xd8\xff|\x89PNG|GIF8|BM.{4}\0\0\0\0|RIFF.{4}WEBP|II\*\0|MM\0\*",
@@ -64,7 +50,7 @@ def admit(path: Path, name: str, limits: Limits) -> MediaInfo:
         path: where it lies. name: what people call it, for the messages.
 
     Raises:
-        MediaError: too large, too long, no recording by its first bytes, or nothing in it to see or to hear.
+        MediaError: too large, too long, no recording by its content, or nothing in it to see or to hear.
     """
     size_mb = path.stat().st_size / MB
     if size_mb > limits.max_mb:
@@ -76,7 +62,7 @@ def admit(path: Path, name: str, limits: Limits) -> MediaInfo:
     try:
         info = probe(path)
     except MediaError as error:
-        raise MediaError(with_name(error, path, name)) from error
+        raise MediaError(f"{with_name(error, path, name)}. Taken are {KINDS}") from error
     if not (info.has_audio or info.has_video):
         raise MediaError(f"{name} has neither a voice nor a picture in it. Taken are {KINDS}")
     check_length(info.duration_s, name, limits)
@@ -85,7 +71,7 @@ def admit(path: Path, name: str, limits: Limits) -> MediaInfo:
 
 
 def check_kind(path: Path, name: str) -> None:
-    """Raise MediaError for everything that does not begin as a recording does, whatever its name ends with."""
+    """Raise MediaError for what begins as something else than a recording does, whatever its name ends with."""
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
     if not head:
@@ -93,8 +79,8 @@ def check_kind(path: Path, name: str) -> None:
     kind = next((k for k, start in _OTHERS.items() if re.match(start, head, re.DOTALL)), None)
     if kind == "an archive":
         raise MediaError(f"{name} is an archive. Unpack it, and give one recording")
-    if kind or not _RECORDINGS.match(head):
-        raise MediaError(f"{name} is {kind or 'no recording that is known here'}. Taken are {KINDS}")
+    if kind:
+        raise MediaError(f"{name} is {kind}. Taken are {KINDS}")
 
 
 def check_length(duration_s: float | None, name: str, limits: Limits) -> None:

@@ -17,11 +17,10 @@ from avser.data.clip_file import BLENDSHAPES, LANDMARKS
 from avser.data.dataset import parts_of
 from avser.errors import AvserError, ConfigError, MediaError
 from avser.experiments.regions.caveats import caveats
-from avser.explanation import explain, name_model
+from avser.explanation import add_preview, explain, name_model
 from avser.inference import TrainedModel, load_models, predict_clips
 from avser.media.clip import read_clip
 from avser.media.faces import FaceTracker
-from avser.media.preview import encode_preview
 from avser.media.video import Frame, probe
 from avser.roi.report.page import ReportSummary, write_report
 from avser.roi.report.plots import MODALITY_WORDS
@@ -220,12 +219,7 @@ def _look_once(served: ServedModel, clip: Clip, media: Path) -> ClipView:
             view.unimodal[modality] = said
     if clip.face is not None:
         view.faces, view.face_times = clip.face.crops[:], clip.face.times
-    try:
-        preview = encode_preview(media)
-    except (AvserError, OSError) as error:
-        view.warnings.append(f"the recording cannot be played here: {error}")
-    else:
-        view.video, view.video_type = preview.content, preview.media_type
+    add_preview(view, clip, media)
     return view
 
 

@@ -16,7 +16,7 @@ from avser.app.progress import STEPS, Progress
 from avser.app.uploads import Upload
 from avser.roi.report.page import SOURCE_WORDS
 from avser.roi.report.plots import EMOTION_COLOURS, MODALITY_COLOURS, MODALITY_WORDS, OTHER_COLOUR
-from avser.roi.report.view import ClipView
+from avser.roi.report.view import ClipView, span_words, within
 from avser.structures import FUSED, MODALITIES
 
 INTRO = """<header class="av-head"><p class="av-name">avser</p>
@@ -219,10 +219,10 @@ def _lanes(view: ClipView) -> str:
     for modality in (m for m in MODALITIES if m in view.regions):
         marks, words = "", []
         for r in view.regions[modality]:
-            start_s, end_s = max(r.start_s, 0.0), min(r.end_s, duration_s)
+            start_s, end_s = within(r.start_s, duration_s), within(r.end_s, duration_s)
             left, width = 100 * start_s / duration_s, 100 * (end_s - start_s) / duration_s
             marks += f'<i style="left:{left:.2f}%;width:{width:.2f}%;background:{MODALITY_COLOURS[modality]}"></i>'
-            words.append(f"{start_s:.2f} to {end_s:.2f} s")
+            words.append(span_words(start_s, end_s, duration_s))
         told = ", ".join(words) or "no moment stands out"
         lanes.append(
             f'<div class="av-lane" data-modality="{modality}"><b style="color:{MODALITY_COLOURS[modality]}">'

@@ -129,6 +129,7 @@ def write_graph(
     try:
         with torch.no_grad(), _quiet():
             program = torch.export.export(graph, tensors, dynamic_shapes=_any_length(len(inputs)), strict=False)
+            _check_lengths(program)
             written = torch.onnx.export(
                 program,
                 dynamo=True,
@@ -158,6 +159,19 @@ def _first_cause(error: BaseException) -> str:
 def _any_length(num_inputs: int) -> tuple[Any, ...]:
     axes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     return ((axes,) * num_inputs,)
+
+
+def _check_lengths(program: torch.export.ExportedProgram) -> None:
+    """
+    Raises:
+        ConfigError: what was traced holds only up to some length; the exporter would write it for every length.
+    """
+    limits = [str(span.upper) for span in program.range_constraints.values() if span.upper.is_Integer]
+    if limits:
+        raise ConfigError(
+            f"it computes clips of more than {' or '.join(limits)} clips, samples or frames in another way than "
+            "shorter ones, so no one graph holds for both"
+        )
 
 
 def shortest_voice(network: nn.Module, sample_rate_hz: int) -> int:

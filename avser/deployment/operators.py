@@ -1,4 +1,4 @@
-"""How PyTorch operations are written in ONNX where its exporter cannot, or where onnxruntime is slow or inexact."""
+"""How PyTorch operations are written in ONNX where its exporter cannot."""
 
 from __future__ import annotations
 

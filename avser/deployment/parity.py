@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from avser.config import Config
 from avser.deployment.graph import flatten, probe_batch
+from avser.errors import ConfigError
 from avser.structures import AUDIO, MODALITIES, VIDEO, Batch
 
 MAX_DIFFERENCE = 1e-4
@@ -29,14 +30,20 @@ def measure_parity(
         probes_s: lengths in seconds of the clips of each batch.
 
     Returns:
-        max |a - b| / max(1, |b|) over logits, probabilities, attention, evidence and times of real steps; infinity
-        where the two do not even agree on what is there.
+        max |a - b| / max(1, |b|) over logits, probabilities, attention, evidence and times of real steps.
+
+    Raises:
+        ConfigError: the two do not agree on what is there, or one says what is no number; the message says where.
     """
     largest = 0.0
     for seed, durations_s in enumerate(probes_s):
         for batch in with_gaps(probe_batch(config, durations_s, seed=seed), config):
             with torch.no_grad():
-                largest = max(largest, difference(flatten(network(batch)), flatten(exported(batch))))
+                expected, got = flatten(network(batch)), flatten(exported(batch))
+            if conflict := find_conflict(expected, got):
+                lengths = ", ".join(f"{duration_s:g}" for duration_s in durations_s)
+                raise ConfigError(f"for clips of {lengths} s the graph answers otherwise than PyTorch: {conflict}")
+            largest = max(largest, difference(expected, got))
     return largest
 
 
@@ -51,18 +58,35 @@ def with_gaps(batch: Batch, config: Config) -> Iterator[Batch]:
         yield batch.without(modality)
 
 
+def find_conflict(theirs: dict[str, Tensor], ours: dict[str, Tensor]) -> str | None:
+    """Why no difference between two flat outputs can be measured, in words; None where it can."""
+    if apart := sorted(theirs.keys() ^ ours.keys()):
+        return f"only one of them gives {', '.join(apart)}"
+    for name, expected in theirs.items():
+        got = ours[name]
+        if expected.shape != got.shape:
+            return f"{name} is {tuple(got.shape)} and not {tuple(expected.shape)}"
+        if expected.dtype == torch.bool:
+            if not torch.equal(expected, got):
+                return f"{name} differs"
+        elif not (got.isfinite().all() and expected.isfinite().all()):
+            return f"{name} is not finite in {'PyTorch' if got.isfinite().all() else 'the graph'}"
+    return None
+
+
 def difference(theirs: dict[str, Tensor], ours: dict[str, Tensor]) -> float:
-    """max |a - b| / max(1, |b|) over two flat outputs, see `avser.deployment.graph.flatten`."""
-    if theirs.keys() != ours.keys() or any(theirs[name].shape != ours[name].shape for name in theirs):
+    """max |a - b| / max(1, |b|) over two flat outputs, see `avser.deployment.graph.flatten`.
+
+    Infinity where `find_conflict` has something to say.
+    """
+    if find_conflict(theirs, ours):
         return float("inf")
     largest = 0.0
     for name, expected in theirs.items():
         got = ours[name]
-        if expected.dtype == torch.bool:
-            largest = max(largest, 0.0 if torch.equal(expected, got) else float("inf"))
-        elif expected.numel():
+        if expected.dtype != torch.bool and expected.numel():
             far = (got.double() - expected.double()).abs() / expected.double().abs().clamp(min=1)
-            largest = max(largest, far.nan_to_num(nan=float("inf")).max().item())
+            largest = max(largest, far.max().item())
     return largest
 
 

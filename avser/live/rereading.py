@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from avser.inference import TrainedModel, predict_clips
-from avser.structures import Clip, Curve, FaceTrack, Prediction, Region
+from avser.structures import Clip, FaceTrack, Prediction
 
 
 class Rereading:
@@ -52,22 +52,7 @@ class Rereading:
         )
         if not any(self._model.can_read(clip, modality) for modality in self._model.modalities):
             return None
-        return moved(predict_clips(self._model, [clip])[0], start_s)
-
-
-def moved(prediction: Prediction, by_s: float) -> Prediction:
-    """The same answer with all its times so much later."""
-    return replace(
-        prediction,
-        salience={name: Curve(curve.times + by_s, curve.values) for name, curve in prediction.salience.items()},
-        evidence={name: (times + by_s, shares) for name, (times, shares) in prediction.evidence.items()},
-        regions={name: [_moved(region, by_s) for region in found] for name, found in prediction.regions.items()},
-    )
-
-
-def _moved(region: Region, by_s: float) -> Region:
-    peak_s = None if region.peak_s is None else region.peak_s + by_s
-    return replace(region, start_s=region.start_s + by_s, end_s=region.end_s + by_s, peak_s=peak_s)
+        return predict_clips(self._model, [clip])[0].moved(start_s)
 
 
 def join_tracks(one: FaceTrack, other: FaceTrack) -> FaceTrack:

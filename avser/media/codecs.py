@@ -1,10 +1,17 @@
-"""What PyAV can decode here: the codecs in which people's recordings and the corpora come."""
+"""What is read: the file formats that may be opened, and the codecs in which recordings and the corpora come."""
 
 from __future__ import annotations
 
 import av
 from av.codec import Codec
 from av.codec.codec import UnknownCodecError
+
+# What a file may be, by FFmpeg's names. Not among them are those that have FFmpeg open further files or addresses, such
+# as playlists and lists of files to be joined (hls, concat, dash, sdp, image2): a file must never leave itself.
+FORMATS = (
+    *("mov", "matroska", "avi", "flv", "asf", "mpeg", "mpegvideo", "mpegts", "m4v", "dv"),
+    *("wav", "w64", "aiff", "au", "caf", "flac", "ogg", "mp3", "aac", "ac3", "eac3", "amr", "amrnb", "amrwb"),
+)
 
 # FFmpeg's name -> where it is met.
 CODECS = {

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import av
@@ -19,6 +20,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from avser.errors import MediaError
+from avser.media.codecs import FORMATS
 from avser.media.integrity import find_damage, tells_its_length
 
 MAX_DURATION_S = 4 * 3600.0  # timestamps beyond are taken for damage; 4 h at 16 kHz are 0.9 GB
@@ -30,6 +32,11 @@ GUESSED_DURATION = frozenset({"aac", "ac3", "adts"})  # raw streams: FFmpeg gues
 # What FFmpeg and PyAV raise for files that are damaged, forged or of no known kind. IndexError: PyAV does not expect
 # tracks that only show up on the way.
 FAULTS = (av.FFmpegError, ValueError, OverflowError, MemoryError, OSError, IndexError)
+
+# Only the file itself, and only formats that hold their media themselves: a playlist would have FFmpeg open whatever
+# else lies on the disk, or fetch it.
+CONFINED = {"protocol_whitelist": "file", "format_whitelist": ",".join(FORMATS)}
+_one_listens = Lock()
 
 
 @contextmanager
@@ -175,17 +182,55 @@ def open_media(path: Path) -> Iterator[OpenMedia]:
     """Open a file for decoding.
 
     Raises:
-        MediaError: missing, empty, a Git LFS pointer, of no known format, or damaged beyond reading; also for
-            whatever a decoder raises inside the `with`.
+        MediaError: missing, empty, a Git LFS pointer, of no known format or of one that is not among
+            `avser.media.codecs.FORMATS`, or damaged beyond reading; also for whatever a decoder raises inside the
+            `with`.
     """
     check_present(path)
     if path.stat().st_size == 0:
         raise MediaError(f"{path}: the file is empty; fetch it again")
-    # Only local files: a playlist must not make us fetch anything. "file:" because a name may hold a colon.
     with faults_of(path):
-        container = av.open(f"file:{path}", metadata_errors="ignore", options={"protocol_whitelist": "file"})
+        container = _open_confined(path)
     with container, faults_of(path):
         yield _with_tracks(path, container)
+
+
+def _open_confined(path: Path) -> InputContainer:
+    try:
+        return _open(path)
+    except av.ArgumentError as error:
+        if name := _refused_format(path):
+            raise MediaError(
+                f"{path}: is a file of the format {name!r}, which is not read here; convert it, for example to MP4, "
+                "Matroska, WAV or FLAC"
+            ) from error
+        raise
+
+
+def _open(path: Path) -> InputContainer:
+    # "file:" because a name may hold a colon.
+    return av.open(f"file:{path}", metadata_errors="ignore", options=dict(CONFINED))
+
+
+def _refused_format(path: Path) -> str:
+    """FFmpeg's name of a format that it refused to open; empty where it had another reason.
+
+    It says so only in its log, which is off by default: the file is refused once more with the log on.
+    """
+    with _one_listens:
+        level = av.logging.get_level()
+        av.logging.set_level(av.logging.ERROR)
+        try:
+            with av.logging.Capture():
+                _open(path).close()
+        except av.ArgumentError as error:
+            said: Any = error.log or (0, "", "")  # level, who says it, what
+            return said[1] if "not on whitelist" in said[2] else ""
+        except FAULTS:
+            return ""
+        finally:
+            av.logging.set_level(level)
+    return ""
 
 
 def time_zero_s(path: Path) -> float:

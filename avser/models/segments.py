@@ -28,6 +28,16 @@ class Segments:
         return len(self.owner)
 
 
+def first_steps(values: Tensor, max_steps: int | None) -> Tensor:
+    """The beginning of each clip: (B, T, ...) -> (B, min(T, max_steps), ...), or all of it without a limit.
+
+    A slice would be written into an exported graph as whole, or as cut, by how long the example was.
+    """
+    if max_steps is None:
+        return values
+    return values[:, torch.arange(torch.sym_min(values.shape[1], max_steps), device=values.device)]
+
+
 def cut_segments(values: Tensor, mask: Tensor, length: int, hop: int, *, slide_back: bool = True) -> Segments:
     """Cut each clip into overlapping segments that cover all of it.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -44,14 +45,12 @@ def measure_timing(
     """Change one moment of a probe clip at a time, and see which moments change the branch's middle step.
 
     Args:
-        branch: maps a Batch to (sequence (B, T, D), mask (B, T), times (B, T)).
+        branch: maps a Batch to (sequence (B, T, D), mask (B, T), times (B, T)); left in the mode in which it was.
         fps, size_px: of the frames that a face branch is probed with.
         window_s: length of a changed stretch of a voice, and so the resolution of what is measured of reach and delay.
     """
     probe = probe_clip(modality, sample_rate_hz=sample_rate_hz, fps=fps, size_px=size_px)
-    was_training = branch.training
-    branch.eval()
-    with torch.no_grad():
+    with _evaluated(branch), torch.no_grad():
         sequence, mask, times = branch(probe)
         real = mask[0].nonzero().squeeze(1)
         middle = int(real[len(real) // 2])
@@ -60,7 +59,6 @@ def measure_timing(
         for moment_s, changed in _variants(probe, window_s):
             moments.append(moment_s)
             changes.append((branch(changed)[0][0, middle] - reference).abs().max())
-    branch.train(was_training)
     change, moment = torch.stack(changes), torch.tensor(moments)
     if not change.max() > 0:
         raise ValueError(f"the {modality} branch does not change with its input")
@@ -90,6 +88,18 @@ class SequenceOf(nn.Module):
         """Sequence (B, T, D), mask (B, T) and times (B, T) of the modality."""
         part = self.model(batch).attended[self.modality]
         return part.sequence, part.mask, part.times
+
+
+@contextmanager
+def _evaluated(branch: nn.Module) -> Iterator[None]:
+    """In eval mode, then every module as before: a wrapper that is new need not be in the mode of what it wraps."""
+    before = {module: module.training for module in branch.modules()}
+    branch.eval()
+    try:
+        yield
+    finally:
+        for module, was_training in before.items():
+            module.training = was_training
 
 
 def _variants(probe: Batch, window_s: float) -> Iterator[tuple[float, Batch]]:

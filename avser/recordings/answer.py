@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -22,7 +21,7 @@ from avser.recordings.speed import WindowAnswers
 from avser.recordings.timeline import find_gaps, merge_rows, summarize
 from avser.recordings.windows import HOP_S, WINDOW_S, Window, Windowing, cut_windows
 from avser.roi.salience.sources import AUTO
-from avser.structures import AUDIO, VIDEO, Clip, Curve, FaceTrack, Prediction
+from avser.structures import AUDIO, VIDEO, Clip, FaceTrack
 
 QUIET_DB = -55.0  # a window that is nowhere louder holds no speech (our choice): rooms are softer, voices louder
 MIN_SHARE = 0.1  # of a window's frames that show a face, for it to be answered (our choice)
@@ -168,7 +167,7 @@ class _Asking:
             found = iter(self._answers.ask(clips, places) if clips else [])
             for row, clip in batch:
                 if clip is not None:
-                    row.prediction = _shifted(next(found), row)
+                    row.prediction = next(found).moved(row.start_s)
                 yield row
             self._progress(batch[-1][0].end_s, self._source.duration_s)
 
@@ -215,28 +214,6 @@ def _remark(row: Row, num_faces: int, heard: bool, silence: str, modalities: Seq
     if num_faces > 1 and row.speaks is None:
         said.append("who speaks is uncertain")
     return ", ".join(said)
-
-
-def _shifted(prediction: Prediction, row: Row) -> Prediction:
-    """The prediction with times of the recording; what the row's remark says already is no warning of its own."""
-    by_s = row.start_s
-    return replace(
-        prediction,
-        salience={m: Curve(curve.times + by_s, curve.values) for m, curve in prediction.salience.items()},
-        evidence={m: (times + by_s, shares) for m, (times, shares) in prediction.evidence.items()},
-        regions={
-            m: [
-                replace(
-                    r,
-                    start_s=r.start_s + by_s,
-                    end_s=r.end_s + by_s,
-                    peak_s=None if r.peak_s is None else r.peak_s + by_s,
-                )
-                for r in found
-            ]
-            for m, found in prediction.regions.items()
-        },
-    )
 
 
 def _lacks(leading: Sequence[Row], timeline: Sequence) -> list[str]:

@@ -25,6 +25,10 @@ from avser.roi.salience.front_ends import find_front_ends
 from avser.roi.salience.moments import pick_clips, streams_of, with_stream
 from avser.structures import MODALITIES, Batch, Curve
 
+MAX_BATCH_S = 320.0  # of all the prefixes that go through at once, padding included: memory grows with it
+FINE_S = 10.0  # up to this length a clip is cut every STEP_S; a longer one NUM_COARSE times
+STEP_S = 0.1
+NUM_COARSE = 40
 ROUNDING_S = 1e-5  # times in float32; samples lie further apart
 
 
@@ -91,7 +95,7 @@ def ask_prefixes(
     batch: Batch,
     *,
     modalities: Sequence[str] = MODALITIES,
-    step_s: float = 0.1,
+    step_s: float = STEP_S,
     max_rows: int = 32,
 ) -> list[PrefixAnswers]:
     """What a model says of clips that are cut after `step_s` seconds, twice that, and so on up to the whole clip.
@@ -103,7 +107,8 @@ def ask_prefixes(
         model: in eval mode, on the batch's device.
         modalities: what is given of the clips: the voice alone, the face alone, or both, cut alike; what is not named
             is taken away altogether. A model of one modality reads no other, whatever is given.
-        max_rows: most prefixes that go through at once.
+        max_rows: most prefixes that go through at once; fewer of prefixes so long that they have more than
+            `MAX_BATCH_S` together, but never less than one.
 
     Returns:
         One for each clip, in batch order. A clip that lacks all the modalities has no prefixes. A prefix has no answer
@@ -127,6 +132,14 @@ def ask_prefixes(
     answers = _ask(model, batch, torch.from_numpy(rows), torch.from_numpy(cut), max_rows)
     parts = np.split(answers, np.cumsum([len(times) for times in cuts])[:-1]) if cuts else []
     return [PrefixAnswers(*found) for found in zip(batch.clip_ids, cuts, parts, strict=True)]
+
+
+def gating_step_s(length_s: float) -> float:
+    """How far apart a clip is to be cut, for the work not to grow with the square of its length (our choice).
+
+    Every 0.1 s up to 10 s; a longer clip in 40 equal steps, so that the answer of one of 60 s is known to 1.5 s.
+    """
+    return STEP_S if length_s <= FINE_S else length_s / NUM_COARSE
 
 
 def truncate(batch: Batch, end_s: Tensor) -> Batch:
@@ -215,7 +228,9 @@ def _ask(model: nn.Module, batch: Batch, rows: Tensor, cut: Tensor, max_rows: in
     """(R, C) softmax for the clips of `rows` (R,) cut at `cut` (R,); NaN where there is no answer."""
     answers: dict[int, np.ndarray] = {}
     order = torch.argsort(cut, descending=True)  # the longest first, so that what does not fit in memory shows at once
-    for chunk in order.split(max_rows):
+    while len(order):
+        num = max(1, min(max_rows, int(MAX_BATCH_S / max(float(cut[order[0]]), ROUNDING_S))))
+        chunk, order = order[:num], order[num:]
         answers |= _ask_some(model, batch, rows, cut, chunk)
     num_classes = max((len(p) for p in answers.values()), default=0)
     found = np.full((len(rows), num_classes), np.nan)

@@ -47,6 +47,7 @@ ADDED_SETTINGS = (
     *("training.accumulate", "training.compile"),
     *("training.balance", "training.balance_alpha", "training.balance_epochs", "training.balance_gamma"),
     *(f"model.fusion.{name}" for name in ("width", "rank", "layers", "heads", "num_bottlenecks")),
+    *("model.causal", "model.running_s", "model.attention.window_s"),
 )
 
 

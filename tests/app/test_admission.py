@@ -62,9 +62,10 @@ OTHERS = {
     "pdf": (b"%PDF-1.7\n", "is a document"),
     "program": (b"\x7fELF" + bytes(60), "is a program"),
     "script": (b"#!/bin/sh\nrm -rf /\n", "is a program"),
-    "page": (b"<!doctype html><script>alert(1)</script>", "no recording that is known"),
-    "text": (b"hello, it is me\n" * 9, "no recording that is known"),
-    "zeros": (bytes(4000), "no recording that is known"),
+    "page": (b"<!doctype html><script>alert(1)</script>", "no media. Taken are MP4"),
+    "text": (b"hello, it is me\n" * 9, "no media. Taken are MP4"),
+    "zeros": (bytes(4000), "no media. Taken are MP4"),
+    "subtitles": (b"1\n00:00:01,000 --> 00:00:02,000\nhello\n\n", "of the format 'srt'"),
     "empty": (b"", "is empty"),
     "broken": (b"\0\0\0\x18ftypisom" + b"\xff" * 600, "not readable as a media file"),
 }

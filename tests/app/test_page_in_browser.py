@@ -134,7 +134,7 @@ def test_models_can_be_chosen(visit, recording: Path) -> None:
     ("name", "content", "words"),
     [
         ("clip.mp4", b"PK\x03\x04" + bytes(100), "is an archive"),
-        ("<img src=x onerror=alert(1)>.mp4", b"<script>alert(1)</script>", "no recording that is known"),
+        ("<img src=x onerror=alert(1)>.mp4", b"<script>alert(1)</script>", "no media. Taken are MP4"),
         ("clip.mp4", b"#EXTM3U\n/etc/passwd\n", "is a playlist"),
         ("clip.mp4", b"\0\0\0\x18ftypisom" + b"\xff" * 600, "not readable as a media file"),
     ],

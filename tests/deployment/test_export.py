@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 
 import onnx
 import pytest
@@ -15,8 +16,10 @@ from avser.deployment import runtime
 from avser.deployment.export import export_onnx, write_graph
 from avser.deployment.limits import OBSTACLES, find_obstacle
 from avser.deployment.parity import MAX_DIFFERENCE, measure_parity
+from avser.deployment.quantize import measure_loss
 from avser.deployment.runtime import load_onnx
 from avser.errors import AvserError, CheckpointError, ConfigError
+from avser.inference import load_model
 from avser.models.attention import SCORES, AttentionPooling
 from avser.models.build import build_model
 from avser.models.fusion import FUSIONS
@@ -89,6 +92,20 @@ def test_every_kind_of_part_exports(fusion, temporal, attention, tmp_path):
     check_kinds(fusion, temporal, attention, tmp_path / "model.onnx")
 
 
+class Beginning(Samples):
+    """Cuts clips by a slice, of which tracing keeps what it did to the example."""
+
+    def forward(self, batch):
+        short = replace(batch, waveform=batch.waveform[:, :500], waveform_mask=batch.waveform_mask[:, :500])
+        return super().forward(short)
+
+
+def test_what_was_traced_for_short_clips_alone_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr(f"{__name__}.Samples", Beginning)
+    with pytest.raises(ConfigError, match="more than 499 clips, samples or frames in another way"):
+        check_kinds("late_average", "none", "mean", tmp_path / "model.onnx")
+
+
 def test_no_kind_of_part_is_left_out():
     fusions, temporals, attentions = (set(column) for column in zip(*KINDS, strict=True))
     assert (fusions, temporals, attentions) == (set(FUSIONS), set(TEMPORAL), set(SCORES))
@@ -153,6 +170,28 @@ def test_the_command_writes_8_bit_weights_and_says_what_they_cost(tiny_ablation,
     assert onnx.TensorProto.UINT8 in kinds
     assert len(load_onnx(path).emotions) == 6
     assert sorted(file.name for file in tmp_path.iterdir()) == ["small.onnx"]
+
+
+def test_the_loss_is_of_the_one_against_the_other(tiny_ablation):
+    run = load_model(tiny_ablation / AUDIO, "cpu")
+
+    class Stubborn(nn.Module):
+        """Hears one emotion in everything."""
+
+        def __init__(self, emotion):
+            super().__init__()
+            self.emotion = emotion
+
+        def forward(self, batch):
+            output = run.network(batch)
+            return replace(output, logits=nn.functional.one_hot(output.logits.argmax(1) * 0 + self.emotion, 6).float())
+
+    same = measure_loss(run.config, run.network, run.network)
+    assert (same.uar_before, same.agreement) == (same.uar_after, 100)
+    assert measure_loss(run.config, Stubborn(0), Stubborn(1)).agreement == 0
+    worse = measure_loss(run.config, run.network, Stubborn(0))
+    assert worse.uar_before == same.uar_before
+    assert worse.uar_after == pytest.approx(100 / 6)
 
 
 def test_what_cannot_be_measured_is_said(tiny_ablation, tmp_path):

@@ -12,7 +12,7 @@ import torch
 from avser.data.cache import ClipCache
 from avser.deployment.export import export_onnx
 from avser.deployment.graph import flatten, input_names, probe_batch
-from avser.deployment.parity import MAX_DIFFERENCE, difference, measure_parity
+from avser.deployment.parity import MAX_DIFFERENCE, difference, find_conflict, measure_parity
 from avser.deployment.runtime import load_onnx, open_model
 from avser.errors import CheckpointError, ConfigError
 from avser.inference import load_model, predict, predict_clips
@@ -40,12 +40,27 @@ def test_the_graph_answers_as_pytorch_for_any_lengths_and_missing_modalities(gra
     assert found < MAX_DIFFERENCE
 
 
+def test_two_that_cannot_be_compared_are_told_apart_in_words(graph, fused):
+    class Deaf(torch.nn.Module):
+        def forward(self, batch):
+            return replace(fused.network(batch), logits=torch.full((len(batch), 6), float("nan")))
+
+    with pytest.raises(ConfigError, match=r"for clips of 0\.3 s the graph .*: logits is not finite in the graph"):
+        measure_parity(fused.network, Deaf(), fused.config)
+
+
 def test_a_difference_does_not_pass_unseen(graph, fused):
     with torch.no_grad():
         mine = flatten(fused.network(probe_batch(fused.config, (1.0, 0.6))))
     for name, value in mine.items():
         other = ~value if value.dtype == torch.bool else value + 0.01
         assert difference(mine, mine | {name: other}) > MAX_DIFFERENCE
+        assert (find_conflict(mine, mine | {name: other}) == f"{name} differs") == (value.dtype == torch.bool)
+    assert find_conflict(mine, mine) is None
+    assert find_conflict(mine, {k: v for k, v in mine.items() if k != "logits"}) == "only one of them gives logits"
+    weights = mine["audio.weights"]
+    assert find_conflict(mine, mine | {"audio.weights": weights[:1]}).startswith("audio.weights is (1, ")
+    assert find_conflict(mine, mine | {"logits": mine["logits"] * float("nan")}) == "logits is not finite in the graph"
     assert difference(mine, {k: v for k, v in mine.items() if k != "audio.weights"}) == float("inf")
     assert difference(mine, mine | {"logits": mine["logits"] * float("nan")}) == float("inf")
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from avser.models.segments import cut_segments, max_of_clips, mean_of_clips, mean_over_overlaps
+from avser.models.segments import cut_segments, first_steps, max_of_clips, mean_of_clips, mean_over_overlaps
 
 
 def batch(lengths, total):
@@ -55,3 +55,16 @@ def test_verdicts_of_segments_become_the_clips():
 def test_a_hop_that_leaves_gaps_is_refused():
     with pytest.raises(ValueError, match="hop"):
         cut_segments(*batch([8], 8), 3, 4)
+
+
+def test_the_first_steps_of_longer_clips_than_a_graph_was_traced_with_are_cut_too():
+    class First(torch.nn.Module):
+        def forward(self, values):
+            return first_steps(values, 7)
+
+    any_length = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    program = torch.export.export(First(), (torch.randn(2, 5),), dynamic_shapes=(any_length,), strict=False)
+    for num_steps in (3, 7, 12):
+        values = torch.randn(3, num_steps)
+        assert torch.equal(program.module()(values), values[:, :7])
+    assert torch.equal(first_steps(values, None), values)

@@ -5,7 +5,8 @@ import torch
 
 from avser.config import load_config
 from avser.models.build import build_model
-from avser.models.timing import measure_timing
+from avser.models.timing import SequenceOf, measure_timing
+from avser.structures import Attended, Output
 
 
 class Delayed(torch.nn.Module):
@@ -51,3 +52,38 @@ def test_a_convolution_is_local_and_centred(modality, step_s):
 def test_a_recurrent_branch_sees_farther_than_a_convolution():
     recurrent, local = (measure_timing(branches(kind)["video"], "video") for kind in ("gru", "tcn"))
     assert recurrent.receptive_field_s > 1.5 * local.receptive_field_s
+
+
+class Listener(torch.nn.Module):
+    """A model of the voice with a part that is to stay frozen while the rest is trained."""
+
+    def __init__(self):
+        super().__init__()
+        self.branch, self.frozen = Delayed(), torch.nn.BatchNorm1d(1)
+
+    def forward(self, batch):
+        sequence, mask, times = self.branch(batch)
+        weights = mask.float() / mask.sum()
+        part = Attended(sequence, weights, None, times, mask, sequence.mean(dim=1), sequence.mean(dim=1))
+        return Output(part.logits, {"audio": part})
+
+
+class Refusing(torch.nn.Module):
+    def forward(self, batch):
+        raise RuntimeError("too short")
+
+
+@pytest.mark.parametrize("is_training", [False, True])
+def test_a_measured_model_is_left_in_its_mode(is_training):
+    """The wrapper is new, and so in training mode, whatever the model in it is in."""
+    model = Listener().train(is_training)
+    model.frozen.eval()
+    measure_timing(SequenceOf(model, "audio"), "audio")
+    assert (model.training, model.branch.training, model.frozen.training) == (is_training, is_training, False)
+
+
+def test_a_model_that_fails_is_left_in_its_mode():
+    model = Refusing().eval()
+    with pytest.raises(RuntimeError, match="too short"):
+        measure_timing(SequenceOf(model, "audio"), "audio")
+    assert not model.training

@@ -51,6 +51,12 @@ def test_every_window_is_answered_as_the_same_part_cut_out(models, long_recordin
     assert sum(recording.summary.probabilities.values()) == pytest.approx(1)
 
 
+def bounds(regions):
+    """Of every region its times and mass, in order, after the number of regions of each modality."""
+    numbers = [[r.start_s, r.end_s, r.peak_s, r.mass] for found in regions.values() for r in found]
+    return np.array([*map(len, regions.values()), *np.ravel(numbers)])
+
+
 @pytest.mark.parametrize("name", [AUDIO, VIDEO, FUSED])
 def test_a_short_recording_is_answered_whole_as_a_clip(models, tiny_corpus, name):
     path = sorted((tiny_corpus / "media").glob("*.mp4"))[0]
@@ -58,7 +64,7 @@ def test_a_short_recording_is_answered_whole_as_a_clip(models, tiny_corpus, name
     expected = predict_whole(models[name], path)
     assert len(recording.rows) == 1
     assert recording.summary.probabilities == pytest.approx(expected.probabilities, abs=1e-5)
-    assert recording.summary.regions == expected.regions
+    assert bounds(recording.summary.regions) == pytest.approx(bounds(expected.regions), abs=1e-4)
     assert recording.summary.warnings == expected.warnings
     asked = answer_recording(models[name], path, how=windowing_for(models[name].config, 1.0, 0.5))
     assert len(asked.rows) > 3

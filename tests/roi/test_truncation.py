@@ -19,6 +19,7 @@ from avser.roi.truncation import (
     PrefixAnswers,
     ask_prefixes,
     durations_s,
+    gating_step_s,
     isolation_point,
     rescaled_beginnings,
     truncate,
@@ -147,6 +148,33 @@ def test_prefixes_of_all_clips_share_batches_of_like_length():
     ask_prefixes(model, tones(2.0, 1.0, 0.5), max_rows=16)
     assert [rows for rows, _ in model.seen] == [16, 16, 3]  # 20 + 10 + 5 prefixes
     assert [samples / RATE for _, samples in model.seen] == pytest.approx([2.0, 0.7, 0.1])
+
+
+@pytest.mark.parametrize("length_s", [5.0, 10.0])
+def test_prefixes_up_to_ten_seconds_go_through_by_thirty_two(length_s):
+    model = ToneListener().eval()
+    ask_prefixes(model, tones(length_s))
+    assert {rows for rows, _ in model.seen[:-1]} == {32}
+
+
+def test_long_prefixes_go_through_in_smaller_batches():
+    """Else the memory of a batch would grow with the length of the clip."""
+    model = ToneListener().eval()
+    (found,) = ask_prefixes(model, tones(100.0), step_s=5.0)
+    assert len(found.times) == 20
+    assert max(rows * samples / RATE for rows, samples in model.seen) <= 320
+    assert model.seen[0] == (3, 100 * RATE)
+    model.seen.clear()
+    ask_prefixes(model, tones(400.0), step_s=400.0)
+    assert model.seen == [(1, 400 * RATE)]  # one always goes through
+
+
+def test_the_number_of_prefixes_does_not_grow_with_the_clip():
+    assert {gating_step_s(length_s) for length_s in (0.0, 0.05, 3.0, 10.0)} == {0.1}
+    for length_s in (10.01, 59.0, 600.0):
+        (found,) = ask_prefixes(ToneListener().eval(), tones(length_s), step_s=gating_step_s(length_s))
+        assert len(found.times) == 40
+        assert found.times[-1] == pytest.approx(length_s, abs=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from avser.features.egemaps import EgemapsDescriptors
 from avser.features.normalization import build_statistics
 from avser.features.spectral import LogMel
 from avser.models.attention import AttentionPooling
+from avser.models.segments import first_steps
 from avser.models.system import Criterion, System
 from avser.structures import Batch, Output
 
@@ -148,8 +149,9 @@ class AttentiveCnn(System):
         """(B, T, F) and the mask of frames, of the clip's first seconds."""
         if batch.waveform is None or batch.waveform_mask is None:
             raise ValueError("attentive_cnn reads the voice; this batch has no waveform")
-        first = slice(0, self.max_samples)
-        x, mask = self.front_end(batch.waveform[:, first], batch.waveform_mask[:, first])
+        x, mask = self.front_end(
+            first_steps(batch.waveform, self.max_samples), first_steps(batch.waveform_mask, self.max_samples)
+        )
         if x.ndim == 4:  # one plane
             x = x[:, 0].transpose(1, 2)
         return (x if self.columns is None else x[..., self.columns]), mask

@@ -18,6 +18,7 @@ from avser.features.cepstral import Mfcc
 from avser.features.spectral import LogMel, standardize
 from avser.models.attention import AttentionPooling
 from avser.models.backbones import Backbone
+from avser.models.segments import first_steps
 from avser.models.system import System
 from avser.structures import Batch, Output
 
@@ -86,7 +87,7 @@ class FocalResnet(System):
         if batch.waveform is None or batch.waveform_mask is None:
             raise ValueError("focal_resnet needs the voice; this batch has no waveform")
         planes, frame_mask = self.planes(
-            batch.waveform[:, : self.max_samples], batch.waveform_mask[:, : self.max_samples]
+            first_steps(batch.waveform, self.max_samples), first_steps(batch.waveform_mask, self.max_samples)
         )
         features, mask = self.network(planes, frame_mask)  # (B, D, F', T')
         assert mask is not None

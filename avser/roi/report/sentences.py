@@ -11,7 +11,7 @@ from avser.roi.alignment.compare import COVERAGE, Alignment, chance_coverage_iou
 from avser.roi.intervals import describe_degenerate
 from avser.roi.localization import interval_iou
 from avser.roi.report.plots import MODALITY_WORDS
-from avser.roi.report.view import ClipView, FaithfulnessRow
+from avser.roi.report.view import ClipView, FaithfulnessRow, span_words, within
 from avser.roi.salience.sources import SOURCES
 from avser.structures import AUDIO, FUSED, MODALITIES, VIDEO
 
@@ -156,8 +156,8 @@ def _episode_sentences(view: ClipView) -> list[str]:
     if not view.episodes:
         return []
     longest = max(view.episodes, key=lambda e: e.duration_s)
-    total = sum(e.duration_s for e in view.episodes)
-    where = f"from {longest.start_s:.2f} to {longest.end_s:.2f} s"
+    total = within(sum(e.duration_s for e in view.episodes), view.duration_s)
+    where = f"from {span_words(longest.start_s, longest.end_s, view.duration_s)}"
     says = f"voice {view.emotions[longest.voice_emotion]}, face {view.emotions[longest.face_emotion]}"
     if len(view.episodes) == 1:
         return [f"Voice and face disagree {where}: {says}."]
@@ -167,9 +167,9 @@ def _episode_sentences(view: ClipView) -> list[str]:
 def _decision_sentences(view: ClipView) -> list[str]:
     words = {AUDIO: "by the voice", VIDEO: "by the face", FUSED: "by both"}
     parts = [
-        f"{words[m]} {'from the start' if view.decision[m] <= 0 else f'after {view.decision[m]:.2f} s'}"
+        f"{words[m]} {'from the start' if settled_s <= 0 else f'after {within(settled_s, view.duration_s):.2f} s'}"
         for m in words
-        if math.isfinite(view.decision.get(m, math.nan))
+        if math.isfinite(settled_s := view.decision.get(m, math.nan))
     ]
     return [f"The answer is settled {', '.join(parts)}."] if parts else []
 

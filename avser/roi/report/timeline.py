@@ -25,7 +25,15 @@ from avser.roi.report.plots import (
     OTHER_COLOUR,
     spectrogram_image,
 )
-from avser.roi.report.view import ClipView, overlap_segments, relative_values, salience_layers, strip_frames, unbroken
+from avser.roi.report.view import (
+    ClipView,
+    overlap_segments,
+    relative_values,
+    salience_layers,
+    span_words,
+    strip_frames,
+    unbroken,
+)
 from avser.structures import AUDIO, FUSED, MODALITIES, VIDEO
 
 SPAN = 1000  # units along a row
@@ -314,7 +322,8 @@ def _band_text(line: Timeline, start_s: float, end_s: float, text: str) -> Mark:
     """Words inside a band; what does not fit is cut off, and told when the pointer rests there."""
     left, right = _percent(line, start_s), _percent(line, end_s)
     style = f"left: {left}%; width: {right - left:.3f}%"
-    return Mark("span", {"class": "band", "style": style, "title": f"{text}: {start_s:.2f} to {end_s:.2f} s"}, text)
+    title = f"{text}: {span_words(start_s, end_s, line.duration_s)}"
+    return Mark("span", {"class": "band", "style": style, "title": title}, text)
 
 
 def _add_series(

@@ -216,3 +216,13 @@ def strip_frames(view: ClipView, num_tiles: int) -> list[tuple[float, float, np.
         elif len(inside):
             tiles.append((float(start), float(end), None))
     return tiles
+
+
+def within(time_s: float, duration_s: float) -> float:
+    """A time that lies in the clip: the outer steps of a curve may reach a little beyond its ends."""
+    return min(max(0.0, time_s), duration_s)
+
+
+def span_words(start_s: float, end_s: float, duration_s: float) -> str:
+    """A stretch of a clip as it is printed everywhere: "0.00 to 1.25 s", never beyond the clip."""
+    return f"{within(start_s, duration_s):.2f} to {within(end_s, duration_s):.2f} s"

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from avser import cli
+from avser.cli.main import main
 from avser.data.corruptions import CORRUPTIONS
 from avser.errors import CheckpointError, ConfigError
 from avser.evaluation.pooled import mean_uar
@@ -147,7 +147,7 @@ def test_the_door(tiny_ablation, tmp_path, monkeypatch, capsys):
     options = ["--out", str(tmp_path / "out"), "--corruptions", "snr,voice_missing", "--levels", "snr=10,0"]
     monkeypatch.setattr(sys, "argv", ["avser", "robustness", *runs, *options])
     with pytest.raises(SystemExit) as left:
-        cli.main()
+        main()
     printed = capsys.readouterr()
     assert not left.value.code, printed.err
     assert "What is left" in printed.out
@@ -156,5 +156,5 @@ def test_the_door(tiny_ablation, tmp_path, monkeypatch, capsys):
     for wrong in ("snr", "snr=a", "snr=1,"):
         monkeypatch.setattr(sys, "argv", ["avser", "robustness", *runs, "--levels", wrong])
         with pytest.raises(SystemExit) as left:
-            cli.main()
+            main()
         assert left.value.code == 2

@@ -354,3 +354,18 @@ def test_ready_made_tables_fit_their_columns() -> None:
     assert "no region found in 1 clips" in tables[0].note
     assert "0.100 s" in tables[1].note
     assert "4 clips were left out" in tables[1].note
+
+
+def test_no_sentence_leaves_the_clip() -> None:
+    """The cells of a course reach a little beyond the clip on both sides."""
+    beyond = DisagreementEpisode(-0.013, 2.013, 0, 1, 0.7, 0.8, 0.5)
+    early = DisagreementEpisode(-0.004, 0.5, 0, 1, 0.7, 0.8, 0.5)
+    for episodes, words in (
+        ([beyond], "disagree from 0.00 to 2.00 s"),
+        ([early], "disagree from 0.00 to 0.50 s"),
+        ([beyond, early], "for 2.00 s in all, longest from 0.00 to 2.00 s"),
+    ):
+        view = make_view(disagreement=Disagreement(Curve(np.zeros(0), np.zeros(0)), episodes, 1.0, 2.0))
+        (found,) = [sentence for sentence in describe_clip(view) if "disagree" in sentence]
+        assert words in found
+    assert "by both after 2.00 s" in " ".join(describe_clip(make_view(decision={"fused": 2.004001})))

@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from avser.roi.report.view import ClipView, overlap_segments, relative_values, salience_layers, strip_frames, unbroken
+from avser.roi.report.view import (
+    ClipView,
+    overlap_segments,
+    relative_values,
+    salience_layers,
+    span_words,
+    strip_frames,
+    unbroken,
+    within,
+)
 from avser.structures import Curve, Prediction, Region
 
 
@@ -83,3 +92,9 @@ def test_every_choice_of_curves_is_a_layer_and_none_comes_twice() -> None:
     ]
     assert [y.curves["audio"].values[0] for y in layers] == [1, 2, 3, 3]
     assert salience_layers(make_view()) == []
+
+
+def test_printed_times_lie_in_the_clip() -> None:
+    assert [within(t, 2.0) for t in (-0.5, 0.3, 2.5)] == [0.0, 0.3, 2.0]
+    assert span_words(-0.004, 2.01, 2.0) == "0.00 to 2.00 s"
+    assert span_words(-0.0, 0.256, 2.0) == "0.00 to 0.26 s"
