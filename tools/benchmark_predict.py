@@ -97,13 +97,16 @@ def bench_prediction_memory(files: list[Path], scratch: Path) -> ReportTable:
 
 
 CHILD = """
-import json, resource, sys, time
+import json, sys, time
+from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from avser.inference import load_model
 from avser.recordings.answer import answer_recording
 model = load_model(sys.argv[1], "cpu")
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+# Not getrusage: its peak begins with that of the process that started this one.
+status = lambda: dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+peak = lambda: int(status()["VmHWM"].split()[0])
 loaded, wall, cpu = peak(), time.perf_counter(), time.process_time()
 recording = answer_recording(model, sys.argv[2])
 assert len(recording.rows) > 100
