@@ -32,7 +32,7 @@ GENERAL_PROTOCOLS = (
 class FacesConfig:
     """How faces are found (`avser.media.faces`)."""
 
-    tracker: Literal["mediapipe", "center", "none"] = "mediapipe"
+    tracker: Literal["mediapipe", "mediapipe_past", "center", "none"] = "mediapipe"  # past: as live, not looking ahead
     model: str | None = None  # path of face_landmarker.task; None: look in $AVSER_MODELS
     max_faces: int = 3
     margin: float = 0.25  # of the face's size, added on every side of the box

@@ -32,7 +32,7 @@ def live(
 ) -> None:
     """Tell the emotion while it happens, with the moments of the last seconds that carry it.
 
-    RUN has to be causal (avser train av_roi live CORPUS), unless --window is given.
+    RUN has to be causal (avser train av_roi CORPUS live), unless --window is given.
     """
     from avser.inference import load_model
     from avser.live.run import LiveSource, run_live

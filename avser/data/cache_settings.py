@@ -86,7 +86,7 @@ def _model_digest(media: MediaConfig) -> str | None:
     """SHA-256 of the face model's file; None where no model is used or it is not on this machine."""
     from avser.media.faces import find_model
 
-    if media.faces.tracker != "mediapipe":
+    if media.faces.tracker not in ("mediapipe", "mediapipe_past"):
         return None
     try:
         return hashlib.sha256(find_model(media.faces.model).read_bytes()).hexdigest()

@@ -58,9 +58,9 @@ class Stream:
             )
         if not self.is_causal and window_s is None:
             raise ConfigError(
-                f"{model.folder} is not causal: it has to see whole clips. Train one that is (avser train av_roi live "
-                "CORPUS), or let it read the last seconds anew for each answer: give a window, about as long as the "
-                "clips that it was trained on (window_s=4, or --window 4; at most "
+                f"{model.folder} is not causal: it has to see whole clips. Train one that is (avser train av_roi "
+                "CORPUS live), or let it read the last seconds anew for each answer: give a window, about as long as "
+                "the clips that it was trained on (window_s=4, or --window 4; at most "
                 f"{model.config.data.max_duration_s:g})"
             )
         if window_s is not None and not 0 < window_s <= model.config.data.max_duration_s:

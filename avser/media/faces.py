@@ -15,6 +15,7 @@ from avser.errors import ConfigError
 from avser.media.crops import Square, cut_square, face_square, smooth_square
 from avser.media.jpeg import JpegRun, encode_jpeg
 from avser.media.landmarker import FaceLandmarker, find_model
+from avser.media.past_faces import PastTracker
 from avser.media.seen_faces import SeenFace, SeenFrame
 from avser.media.tracks import CHOICES, Face, FollowedFace, Following, as_face_track, choose
 from avser.media.video import Frame
@@ -239,14 +240,14 @@ def kept_open(tracker: FaceTracker | None) -> Iterator[None]:
     Raises:
         ConfigError: the file is no model; MediaPipe or a library that it needs is missing.
     """
-    if isinstance(tracker, MediaPipeTracker):
+    if isinstance(tracker, (MediaPipeTracker, PastTracker)):
         with tracker:
             yield
     else:
         yield
 
 
-TRACKERS = {"mediapipe": MediaPipeTracker, "center": CenterTracker}
+TRACKERS = {"mediapipe": MediaPipeTracker, "mediapipe_past": PastTracker, "center": CenterTracker}
 
 
 def build_tracker(
@@ -266,7 +267,7 @@ def build_tracker(
     """The tracker of that name; None for "none", when faces are not wanted.
 
     Args:
-        name: mediapipe, center or none.
+        name: mediapipe, mediapipe_past, center or none.
         crop_px: side of the crops.
         model: path of face_landmarker.task; None looks in $AVSER_MODELS (a folder, or the file).
         max_faces, margin, smooth_s, align, every, detect_px, choose: see `MediaPipeTracker`.
@@ -284,4 +285,6 @@ def build_tracker(
     if name == "mediapipe":
         options = (max_faces, margin, smooth_s, align, every, detect_px, choose)
         return MediaPipeTracker(crop_px, find_model(model), *options)
+    if name == "mediapipe_past":
+        return PastTracker(crop_px, find_model(model), max_faces, margin, smooth_s, align, detect_px, choose)
     raise ConfigError(f"media.faces.tracker={name!r}: allowed are {', '.join([*TRACKERS, 'none'])}")

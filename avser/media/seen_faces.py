@@ -58,12 +58,17 @@ def tracks_between(
     longest = max(counts.values(), default=0)
     fewest = max(BRIEF * longest, min_share * len(frames), 2 if len(frames) >= FEW_FRAMES else 1)
     lasting = [number for number, num in counts.most_common() if num >= fewest]
-    return {
-        number: _track([frame.faces.get(number) for frame in frames], frames, start_s, crop_px) for number in lasting
-    }
+    return {number: track_of(frames, number, start_s, crop_px) for number in lasting}
 
 
-def _track(faces: list[SeenFace | None], frames: Sequence[SeenFrame], start_s: float, crop_px: int) -> FaceTrack:
+def track_of(frames: Sequence[SeenFrame], number: int, start_s: float, crop_px: int) -> FaceTrack:
+    """One face through a stretch of frames; without landmarks and blendshapes where none of them has any.
+
+    Args:
+        number, frames, start_s, crop_px: see `tracks_between`.
+    """
+    faces = [frame.faces.get(number) for frame in frames]
+
     def over_all_frames(name: str) -> np.ndarray | None:
         values = [None if face is None else getattr(face, name) for face in faces]
         shape = (
@@ -74,12 +79,11 @@ def _track(faces: list[SeenFace | None], frames: Sequence[SeenFrame], start_s: f
         return np.stack([np.full(shape, np.nan, np.float32) if value is None else value for value in values])
 
     boxes = over_all_frames("box")
-    assert boxes is not None
     return FaceTrack(
         times=np.array([frame.time_s - start_s for frame in frames], np.float64),
         crops=JpegCrops.from_images([b"" if face is None else face.crop for face in faces], crop_px),
         found=np.array([face is not None for face in faces]),
-        boxes=boxes,
+        boxes=np.full((len(frames), 4), np.nan, np.float32) if boxes is None else boxes,
         landmarks=over_all_frames("landmarks"),
         blendshapes=over_all_frames("blendshapes"),
     )

@@ -17,9 +17,9 @@ CAUSAL = [
 ]
 
 
-def save_causal_run(corpus: Path, name: str = "causal") -> Path:
+def save_causal_run(corpus: Path, name: str = "causal", *overrides: str) -> Path:
     """The folder of the run."""
-    config = load_config([*tiny_sources(corpus), *CAUSAL, f"name={name}"])
+    config = load_config([*tiny_sources(corpus), *CAUSAL, f"name={name}", *overrides])
     torch.manual_seed(0)
     model = build_model(config.model, config.data.emotions, sample_rate_hz=config.media.sample_rate_hz)
     for parameter in model.parameters():  # zeros at the start of a training would hide what passes through them

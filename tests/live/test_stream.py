@@ -9,8 +9,9 @@ import torch
 import avser
 from avser.errors import AvserError, ConfigError
 from avser.inference import TrainedModel, load_model, predict, read_media
-from avser.media.video import Frame
+from avser.media.video import Frame, iterate_frames
 from avser.structures import Clip, FaceTrack, Prediction
+from tests.live.conftest import save_causal_run
 
 
 @pytest.fixture(scope="module")
@@ -71,13 +72,29 @@ def test_a_modality_alone_is_answered_for(model, clip, modality) -> None:
 
 
 def test_pictures_of_a_camera_are_searched_for_the_face(model, clip, tiny_corpus) -> None:
-    from avser.media.video import iterate_frames
-
     frames = list(iterate_frames(tiny_corpus / "media" / "s01_fear_01.mp4", fps=10))
     with avser.Stream(model) as stream:
         streamed = stream.push(audio=clip.waveform, frames=frames)
     assert streamed is not None
     assert_same(streamed, predict(model, clip))
+
+
+@pytest.mark.real_data
+def test_a_real_face_is_answered_as_the_recording_up_to_then(tiny_corpus, real_data) -> None:
+    """The face is looked for in both; what comes later moves no crop (media.faces.tracker=mediapipe_past)."""
+    past = ["media.faces.tracker=mediapipe_past", "media.crop_px=48"]
+    model = load_model(save_causal_run(tiny_corpus, "past", *past))
+    path = sorted(real_data.glob("cremad/VideoFlash/*.flv"))[0]
+    clip, frames = read_media(model, path), list(iterate_frames(path, fps=10))
+    assert clip.waveform is not None
+    with avser.Stream(model) as stream:
+        begin_s = 0.0
+        for end_s in (0.4, 0.8, 1.2, 1.6, 2.0):
+            samples = clip.waveform[round(begin_s * 16000) : round(end_s * 16000)]
+            streamed = stream.push(audio=samples, frames=[f for f in frames if begin_s <= f.time_s < end_s])
+            begin_s = end_s
+            assert streamed is not None
+            assert_same(streamed, predict(model, prefix(clip, end_s)))
 
 
 def test_before_the_first_step_there_is_no_answer(model) -> None:
@@ -144,7 +161,7 @@ def test_frames_have_to_go_on_in_time(model) -> None:
 
 
 def test_a_model_that_is_not_causal_is_refused_with_advice(tiny_ablation) -> None:
-    with pytest.raises(ConfigError, match="avser train av_roi live CORPUS"):
+    with pytest.raises(ConfigError, match="avser train av_roi CORPUS live"):
         avser.Stream(load_model(tiny_ablation / "fused"))
 
 

@@ -70,9 +70,9 @@ def test_settings_out_of_range_are_refused_by_the_configuration(setting):
 
 
 def test_unknown_tracker():
-    with pytest.raises(ConfigError, match="'mediapip': allowed are mediapipe, center, none"):
+    with pytest.raises(ConfigError, match="'mediapip': allowed are mediapipe, mediapipe_past, center, none"):
         build_tracker("mediapip", crop_px=8)
-    assert set(TRACKERS) == {"mediapipe", "center"}
+    assert set(TRACKERS) == {"mediapipe", "mediapipe_past", "center"}
 
 
 def test_a_missing_model_is_explained(tmp_path, monkeypatch):

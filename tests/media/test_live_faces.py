@@ -1,12 +1,14 @@
 """One face followed while its pictures come in."""
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from avser.media.faces import CenterTracker, build_tracker
 from avser.media.live_faces import LiveFace
+from avser.media.past_faces import PastTracker
 from avser.media.video import Frame, iterate_frames
 
 
@@ -47,6 +49,35 @@ def test_a_real_face_is_cut_about_as_in_a_whole_clip(frames, live) -> None:
     crops = np.concatenate([part.crops[:] for part in parts]).astype(int)
     assert np.abs(crops - whole.crops[:]).mean() < 15
     assert np.isfinite(parts[0].landmarks).all()  # type: ignore[arg-type]
+
+
+@pytest.mark.real_data
+def test_from_the_past_alone_a_recording_is_cut_as_live(frames) -> None:
+    """Whole, in chunks of any size, and broken off: the very same crops, places and points."""
+    tracker = build_tracker("mediapipe_past", crop_px=64)
+    assert isinstance(tracker, PastTracker)
+    frames = [*frames[:9], *(replace(frame, image=np.zeros_like(frame.image)) for frame in frames[9:12]), *frames[12:]]
+    whole, _ = tracker.track(frames)
+    assert whole is not None
+    assert whole.found.tolist() == [not 9 <= i < 12 for i in range(len(frames))]
+    live = LiveFace(tracker)
+    parts = [live.follow(frames[i : i + 3]) for i in range(0, len(frames), 3)]
+    live.close()
+    begun, _ = tracker.track(frames[:11])
+    assert begun is not None
+    for name in ("times", "crops", "found", "boxes", "landmarks", "blendshapes"):
+        wanted = getattr(whole, name)[:]
+        np.testing.assert_array_equal(np.concatenate([getattr(part, name)[:] for part in parts]), wanted)
+        np.testing.assert_array_equal(getattr(begun, name)[:], wanted[:11])
+
+
+@pytest.mark.real_data
+def test_without_a_face_there_is_no_track(real_data) -> None:
+    tracker = build_tracker("mediapipe_past", crop_px=64)
+    assert tracker is not None
+    nobody = [Frame(i / 10, np.zeros((96, 96, 3), np.uint8)) for i in range(3)]
+    assert tracker.track(nobody) == (None, ["no face in any of 3 frames"])
+    assert [frame.faces for frame in tracker.stream(nobody)] == [{}, {}, {}]
 
 
 @pytest.mark.real_data
