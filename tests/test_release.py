@@ -89,4 +89,4 @@ def test_workflows_call_the_targets_that_a_person_calls():
                 called |= {words[0]} if program == "make" else set()
                 assert program in ("make", "sudo", "gh", ".venv/bin/playwright"), f"{path.name}: {line}"
     assert called <= targets
-    assert {"setup", "check", "test", "test-slow", "wheel"} <= called
+    assert {"setup", "check", "docs", "test", "test-slow", "wheel"} <= called

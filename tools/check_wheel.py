@@ -65,8 +65,7 @@ def check_wheel(wheel: Path, folder: Path, *, full: bool = False) -> list[str]:
     usage = ask(work, command, "--help")
     configs = ask(work, command, "config", "list")
     answer = json.loads(ask(work, command, "predict", "run", "clip.mp4", "--json"))
-    given = answer[0] if isinstance(answer, list) else answer
-    if given["emotion"] not in EMOTIONS or "av_roi" not in configs or "predict" not in usage:
+    if answer["emotion"] not in EMOTIONS or "av_roi" not in configs or "predict" not in usage:
         sys.exit(f"{wheel.name}: answers, but not as it should: {answer}")
     health = json.loads(ask(work, command, "doctor", "--json"))
     size_kib = wheel.stat().st_size / 1024
@@ -74,7 +73,7 @@ def check_wheel(wheel: Path, folder: Path, *, full: bool = False) -> list[str]:
         f"{wheel.name}: {size_kib:.0f} KiB, imported from {place}",
         f"avser --help: {len(usage.splitlines())} lines; avser config list: {len(configs.splitlines())} lines",
         f"avser doctor: {len(health)} findings, nothing broken",
-        f"avser predict run clip.mp4: {given['emotion']} (a model that has learnt nothing)",
+        f"avser predict run clip.mp4: {answer['emotion']} (a model that has learnt nothing)",
     ]
 
 

@@ -12,10 +12,8 @@ import numpy as np
 from avser.errors import ConfigError
 from avser.media.seen_faces import SeenFrame
 
-WINDOW_S, HOP_S = (
-    4.0,
-    2.0,
-)  # our choice: about the length of the clips that models are trained on, each moment seen twice
+# Our choice: about the length of the clips that models are trained on, each moment seen twice.
+WINDOW_S, HOP_S = 4.0, 2.0
 REST_S = 0.1  # what is left behind the last window is not worth one of its own, if it is shorter
 
 
