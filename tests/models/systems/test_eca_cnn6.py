@@ -35,6 +35,13 @@ def test_there_are_two_attentions_after_the_fifth_and_sixth_convolution():
     assert layers == "ccpccpcacap"
 
 
+def test_its_parameters_by_hand():
+    kernels = 9 * (1 * 32 + 32 * 32 + 32 * 64 + 64 * 64 + 64 * 128 + 128 * 128)
+    norms = 2 * (32 + 32 + 64 + 64 + 128 + 128)
+    head = 128 * 4 + 4
+    assert sum(p.numel() for p in EcaCnn6(4).parameters()) == kernels + norms + 2 * 5 + head == 287_406
+
+
 def test_time_is_resized_from_the_first_real_frame_to_the_last():
     planes = torch.tensor([[0.0, 2.0, 4.0, 99.0], [1.0, 99.0, 99.0, 99.0]])[:, None, None]
     mask = torch.tensor([[True, True, True, False], [True, False, False, False]])

@@ -29,6 +29,19 @@ def test_the_stages_are_two_blocks_each_and_a_step_is_16_frames():
     assert model.log_mel.hop_s == pytest.approx(512 / 22050, rel=2e-3)  # rounded to samples
 
 
+def test_its_parameters_by_hand():
+    def block(num_in, num_out, *, is_first):
+        norms = 2 * num_in + 2 * num_out
+        return norms + 9 * num_in * num_out + 9 * num_out * num_out + (num_in * num_out if is_first else 0)
+
+    stages = sum(block(i, o, is_first=i != o) + block(o, o, is_first=False) for i, o in WIDTHS)
+    stem, last_norm, head = 7 * 7 * 32, 2 * 256, 256 * 4 + 4
+    assert sum(p.numel() for p in FocalResnet(4).parameters()) == stem + stages + last_norm + head == 2_795_876
+
+
+WIDTHS = [(32, 32), (32, 64), (64, 128), (128, 256)]
+
+
 def test_the_verdict_is_the_head_on_the_mean_over_frequency_and_real_time(make_batch):
     model, batch = small(), make_batch(num_samples=(48_000, 20_000))
     with torch.no_grad():
