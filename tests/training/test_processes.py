@@ -65,9 +65,10 @@ def test_two_processes_train_the_model_of_one(tiny_config, balance, accumulate):
         alone, together = load_file(one / file), load_file(two / file)
         assert alone.keys() == together.keys()
         for name, value in alone.items():
-            # A balance makes the rounding of gradients larger; it is seen in the momentum first.
-            is_rough = balance != "none" and name.startswith("optimizer.")
-            atol = 0.03 * value.abs().max().item() if is_rough else 1e-5
+            # A balance makes the rounding of gradients larger, how much is the processor's; first in the momentum.
+            atol = 1e-5 if balance == "none" else 1e-4
+            if balance != "none" and name.startswith("optimizer."):
+                atol = 0.03 * value.abs().max().item()
             torch.testing.assert_close(together[name], value, rtol=1e-3, atol=atol, msg=lambda m, n=name: f"{n}: {m}")
     assert "".join(printed.split()).count("two,test") == 1  # only one of them tells the result; titles wrap
     assert read_record(two).num_processes == 2
