@@ -16,6 +16,7 @@ from avser.data.cache_jobs import open_tracker
 from avser.errors import AvserError, ConfigError, MediaError
 from avser.inference import TrainedModel
 from avser.media.faces import FaceTracker
+from avser.media.video import probe
 from avser.recordings.answer import Progress, answer_recording, windowing_for
 from avser.recordings.exports import SUFFIX_OF, VIDEO_FORMAT, check_formats, to_csv, write_exports
 from avser.recordings.result import Recording, describe_recording, read_recording
@@ -29,6 +30,7 @@ from avser.version import __version__
 
 SUFFIXES = frozenset(MIME_TYPES) | {".3gp", ".mts", ".ts", ".ogv"}  # of what is taken out of a folder
 TABLE, FAILURES = "predictions.csv", "failures.csv"
+NO_VIDEO = "no picture, so there is no video with the answer"
 
 
 @dataclass(frozen=True)
@@ -195,7 +197,10 @@ class _Asked:
             write_exports(
                 recording, out, file_name, [format for format in lacking if format not in ("json", VIDEO_FORMAT)]
             )
-            videos += [places[VIDEO_FORMAT]] if VIDEO_FORMAT in lacking else []
+            if VIDEO_FORMAT in lacking and probe(path).has_video:
+                videos.append(places[VIDEO_FORMAT])
+            elif VIDEO_FORMAT in lacking and NO_VIDEO not in recording.warnings:
+                recording.warnings.append(NO_VIDEO)
         for video in videos:
             from avser.recordings.drawing import write_video  # only here: fonts take a moment to load
 

@@ -10,10 +10,12 @@ import pytest
 
 from avser.errors import ConfigError, MediaError
 from avser.inference import load_model
+from avser.media.audio import decode_audio
 from avser.recordings.exports import check_formats, to_csv, to_vtt
-from avser.recordings.files import Wanted, answer_files, find_recordings
+from avser.recordings.files import NO_VIDEO, Wanted, answer_files, find_recordings
 from avser.recordings.result import describe_recording, read_recording
 from avser.structures import AUDIO, FUSED, VIDEO
+from tests.recordings.conftest import write_wav
 
 
 @pytest.fixture
@@ -76,6 +78,19 @@ def test_a_new_format_is_written_from_what_is_stored(models, folder, tmp_path):
     tiers = [tier.get("TIER_ID") for tier in ElementTree.parse(document).getroot().iter("TIER")]
     assert tiers[:2] == ["emotion", "emotion peaks"]
     assert {"voice", "face"} <= set(tiers)
+
+
+def test_a_voice_among_recordings_that_are_drawn_is_answered_without_a_video(models, tiny_corpus, tmp_path):
+    inside, out = tmp_path / "recordings", tmp_path / "out"
+    inside.mkdir()
+    clip = sorted((tiny_corpus / "media").glob("*.mp4"))[0]
+    write_wav(inside / "voice.wav", decode_audio(clip, sample_rate_hz=16000)[0])
+    for again in (False, True):
+        [answered] = ask(models[AUDIO], inside, out, "mp4").values()
+        assert answered.again is again
+        assert answered.recording is not None
+        assert [w for w in answered.recording.warnings if "picture" in w] == [NO_VIDEO]
+    assert sorted(path.name for path in out.iterdir()) == ["failures.csv", "predictions.csv", "voice.json"]
 
 
 def test_places_and_formats_that_would_do_harm_are_refused(models, folder, tmp_path):
