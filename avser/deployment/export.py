@@ -21,7 +21,7 @@ from avser.deployment.limits import find_obstacle
 from avser.deployment.operators import translations
 from avser.deployment.parity import MAX_DIFFERENCE, measure_parity
 from avser.deployment.quantize import Loss, measure_loss, quantize_graph
-from avser.deployment.runtime import FORMAT, describe_file, file_digest, import_export, load_onnx
+from avser.deployment.runtime import FORMAT, ONNX_FILE, describe_file, file_digest, import_export, load_onnx
 from avser.errors import AvserError, ConfigError
 from avser.training.checkpoint import MODEL_FILE, load_trained, versions
 
@@ -60,13 +60,18 @@ class Exported:
 
 
 def export_onnx(
-    run: str | Path, path: str | Path, *, int8: bool = False, warn: Callable[[str], None] = lambda sentence: None
+    run: str | Path,
+    path: str | Path | None = None,
+    *,
+    int8: bool = False,
+    warn: Callable[[str], None] = lambda sentence: None,
 ) -> Exported:
     """Write the model of a run as one ONNX file that `load_onnx` reads without the run.
 
     The answers of the graph are compared with PyTorch's before anything is left on disk.
 
     Args:
+        path: by default model.onnx in the folder of the run, which `avser predict RUN --runtime onnx` takes.
         int8: make its weights 8-bit integers, and measure on the run's validation clips what that costs.
         warn: told where that cannot be measured.
 
@@ -77,7 +82,7 @@ def export_onnx(
     file = Path(run)
     file = file if file.suffix == ".safetensors" else file / MODEL_FILE
     network, config, emotions = load_trained(file)
-    path, loss = Path(path), None
+    path, loss = Path(path or file.with_name(ONNX_FILE)), None
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     try:

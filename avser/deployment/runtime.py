@@ -118,7 +118,7 @@ def open_model(run: str | Path, runtime: str | None = None) -> TrainedModel:
         return load_model(run)
     graph, weights = path / ONNX_FILE, path / MODEL_FILE
     if not graph.is_file():
-        raise CheckpointError(f"{path}: has no graph; `avser export {path} --onnx {graph}` writes it")
+        raise CheckpointError(f"{path}: has no graph; `avser export {path} --onnx` writes it")
     model = load_onnx(graph)
     if weights.is_file() and read_graph(graph)[1].get("source_sha256") != file_digest(weights):
         raise CheckpointError(f"{graph}: was made of other weights than {weights}; export it again")

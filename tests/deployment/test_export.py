@@ -17,7 +17,7 @@ from avser.deployment.export import export_onnx, write_graph
 from avser.deployment.limits import OBSTACLES, find_obstacle
 from avser.deployment.parity import MAX_DIFFERENCE, measure_parity
 from avser.deployment.quantize import measure_loss
-from avser.deployment.runtime import load_onnx
+from avser.deployment.runtime import load_onnx, open_model
 from avser.errors import AvserError, CheckpointError, ConfigError
 from avser.inference import load_model
 from avser.models.attention import SCORES, AttentionPooling
@@ -204,8 +204,10 @@ def test_what_cannot_be_measured_is_said(tiny_ablation, tmp_path):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("avser.deployment.quantize.load_data", gone)
-        exported = export_onnx(run, tmp_path / "small.onnx", int8=True, warn=told.append)
+        exported = export_onnx(run, int8=True, warn=told.append)
     assert exported.loss is None
+    assert exported.path == run / "model.onnx"
+    assert open_model(run, "onnx").emotions == open_model(run).emotions
     assert told == ["what 8-bit weights cost was not measured: the cache is gone"]
     (stored,) = [e.value for e in onnx.load(exported.path).metadata_props if e.key == "int8_loss"]
     assert stored == "not measured"
@@ -222,6 +224,14 @@ def test_without_the_extra_the_advice_is_to_install_it(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ConfigError, match=r"pip install 'avser\[export\]'"):
         runtime.import_export("onnxruntime")
+
+
+def test_the_format_has_to_be_named(tiny_ablation, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["avser", "export", str(tiny_ablation / AUDIO)])
+    with pytest.raises(SystemExit) as left:
+        door.main()
+    assert left.value.code == 2
+    assert f"avser export {tiny_ablation / AUDIO} --onnx" in capsys.readouterr().err
 
 
 def test_what_is_no_run_is_refused(tmp_path):
