@@ -123,7 +123,7 @@ class LogMel(nn.Module):
             planes = log_mel[:, None].repeat(1, 3, 1, 1)
         if self.normalize != "none":
             planes = standardize(planes, frame_mask, each_band=self.normalize == "band")
-        return planes * frame_mask[:, None, None, :], frame_mask
+        return planes if all_real(frame_mask) else planes * frame_mask[:, None, None, :], frame_mask
 
     def log_mel(self, waveform: Tensor, mask: Tensor) -> Tensor:
         """(B, N) samples -> (B, F, T) logarithm of what is in each mel band, by default natural and of the power."""
@@ -239,7 +239,7 @@ class Frames(nn.Module):
 
     def forward(self, waveform: Tensor, mask: Tensor) -> Tensor:
         """(B, N) samples with mask (B, N) -> (B, T, fft / 2 + 1) complex."""
-        waveform = (waveform * mask).float()
+        waveform = waveform.float() if all_real(mask) else (waveform * mask).float()
         if self.preemphasis:
             before = nn.functional.pad(waveform, (1, 0))[:, :-1]
             waveform = (waveform - self.preemphasis * before) * mask
@@ -292,6 +292,8 @@ def mel_triangles(num_bins: int, num_mels: int, min_hz: float, max_hz: float, sa
 def hold_last(x: Tensor, num_frames: Tensor) -> Tensor:
     """x (B, F, T) with each clip's last real frame repeated into its padding, so that differences do not see it."""
     steps = torch.arange(x.shape[-1], device=x.device).expand(x.shape[0], -1)
+    if all_real(steps < num_frames[:, None]):
+        return x
     source = torch.minimum(steps, (num_frames - 1).clamp(min=0)[:, None])
     return x.gather(2, source[:, None, :].expand_as(x))
 
@@ -315,11 +317,21 @@ def standardize(planes: Tensor, frame_mask: Tensor, *, each_band: bool = False) 
     microphone does as well (cepstral mean and variance normalisation, in the spectrum).
     """
     real = frame_mask[:, None, None, :].to(planes.dtype).expand(-1, -1, planes.shape[2], -1)
-    over = (3,) if each_band else (2, 3)
+    over, everything = (3,) if each_band else (2, 3), all_real(frame_mask)
     count = real.sum(dim=over, keepdim=True).clamp(min=1)
-    mean = (planes * real).sum(dim=over, keepdim=True) / count
-    variance = ((planes - mean).square() * real).sum(dim=over, keepdim=True) / count
-    return (planes - mean) / (variance + 1e-5).sqrt()
+    mean = (planes if everything else planes * real).sum(dim=over, keepdim=True) / count
+    centred = planes - mean
+    squares = centred.square()
+    variance = (squares if everything else squares * real).sum(dim=over, keepdim=True) / count
+    return centred / (variance + 1e-5).sqrt()
+
+
+def all_real(mask: Tensor) -> bool:
+    """Whether nothing is padding, so that there is nothing to blank: blanking takes much of a pass on a CPU.
+
+    False where asking costs more than it saves, on a GPU, or would tie a graph to what one batch holds.
+    """
+    return mask.device.type == "cpu" and not torch.compiler.is_compiling() and bool(mask.all())
 
 
 def _check(name: str, got: object, allowed: tuple[object, ...]) -> None:

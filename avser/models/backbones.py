@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from avser.errors import CheckpointError, ConfigError
+from avser.models.real_columns import RealColumns, window_of
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -42,16 +43,15 @@ class Backbone(nn.Module):
         # Channels last is the layout that convolutions are fastest in, on CPU and GPU alike.
         self.layers = layers.requires_grad_(not freeze).to(memory_format=torch.channels_last)
         self.frozen = freeze
-        # While a pass runs, by number of columns: real columns of each clip; while probing, (stride, offset).
-        self._lengths: dict[str, Tensor] = {}
-        self._geometry: dict[str, tuple[float, float]] = {}
+        self._real: RealColumns | None = None  # while a pass runs
+        self._geometry: dict[str, tuple[float, float]] = {}  # while probing: (stride, offset) by number of columns
         for layer in layers.modules():
             if not any(layer.children()):
                 layer.register_forward_hook(self._after_layer)
         self._geometry = {"256": (1.0, 0.0)}
         features = self._probe(probe_rows, 256)
         self.num_channels = features.shape[1]
-        self.stride, self.offset = self._geometry[_num_columns(features)]
+        self.stride, self.offset = self._geometry[str(features.shape[-1])]
         self._geometry = {}
 
     def forward(self, planes: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
@@ -66,13 +66,12 @@ class Backbone(nn.Module):
         planes = planes.contiguous(memory_format=torch.channels_last)
         if mask is None:
             return _last(self.layers(planes)), None
-        self._lengths = {_num_columns(planes): mask.sum(dim=1)}
+        self._real = real = RealColumns(mask.sum(dim=1), planes.shape[-1])
         try:
             features = _last(self.layers(planes))
-            lengths = self._lengths[_num_columns(features)]
         finally:
-            self._lengths = {}
-        return features, _length_mask(lengths, features.shape[-1])
+            self._real = None
+        return features, real.mask(features)
 
     def train(self, mode: bool = True) -> Backbone:
         """Frozen layers stay as they are, BatchNorm's statistics included."""
@@ -107,20 +106,12 @@ class Backbone(nn.Module):
         """Forward hook: follow lengths and geometry through a layer, and blank its padding."""
         if not (isinstance(output, Tensor) and output.dim() == 4 and inputs and inputs[0].dim() == 4):
             return None
-        size_in, size_out = _num_columns(inputs[0]), _num_columns(output)
+        size_in, size_out = str(inputs[0].shape[-1]), str(output.shape[-1])
         if size_in in self._geometry and size_out not in self._geometry:
             jump, offset = self._geometry[size_in]
-            kernel, stride, padding, dilation = _window(layer)
+            kernel, stride, padding, dilation = window_of(layer)
             self._geometry[size_out] = jump * stride, offset + (dilation * (kernel - 1) / 2 - padding) * jump
-        if size_in not in self._lengths:
-            return None
-        if size_out not in self._lengths:
-            self._lengths[size_out] = _output_length(layer, self._lengths[size_in])
-        if isinstance(layer, nn.AvgPool2d) and not layer.count_include_pad:
-            real = _length_mask(self._lengths[size_in], inputs[0].shape[-1])
-            output = output / _real_share(layer, real, output.dtype)
-        real = _length_mask(self._lengths[size_out], output.shape[-1])
-        return output * real[:, None, None, :].to(output.dtype)
+        return output if self._real is None else self._real.after(layer, inputs[0], output)
 
 
 def build_backbone(
@@ -317,45 +308,3 @@ def _require_file(path: Path) -> None:
 
 def _last(features: Tensor | list[Tensor]) -> Tensor:
     return features if isinstance(features, Tensor) else features[-1]
-
-
-def _num_columns(x: Tensor) -> str:
-    """Length of the last axis as a key; in a graph that is exported for any length it is a formula, not a number."""
-    return str(x.shape[-1])
-
-
-def _length_mask(lengths: Tensor, size: int) -> Tensor:
-    return torch.arange(size, device=lengths.device) < lengths[:, None]
-
-
-def _real_share(layer: nn.AvgPool2d, mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """(B, 1, 1, T'): how much of each pooling window is real, for poolings that average over what is there."""
-    kernel, stride, padding, _ = _window(layer)
-    share = nn.functional.avg_pool2d(
-        mask[:, None, None, :].to(dtype), (1, kernel), (1, stride), (0, padding), layer.ceil_mode, False
-    )
-    return share.where(share > 0, 1.0)
-
-
-def _window(layer: nn.Module) -> tuple[int, int, int, int]:
-    """Kernel, stride, padding and dilation of a layer along the last axis."""
-
-    def along_time(name: str, default: int) -> int:
-        value = getattr(layer, name, default)
-        return int(value[-1] if isinstance(value, tuple) else value)
-
-    kernel = along_time("kernel_size", 1)
-    return kernel, along_time("stride", 1), along_time("padding", 0), along_time("dilation", 1)
-
-
-def _output_length(layer: nn.Module, lengths: Tensor) -> Tensor:
-    """How many columns the layer would give for an unpadded input of `lengths` columns."""
-    kernel, stride, padding, dilation = _window(layer)
-    span = lengths + 2 * padding - dilation * (kernel - 1) - 1
-    if getattr(layer, "ceil_mode", False):
-        steps = -(-span // stride) + 1
-        # PyTorch drops a last window that would start in the right padding.
-        steps = torch.where((steps - 1) * stride >= lengths + padding, steps - 1, steps)
-    else:
-        steps = span // stride + 1
-    return torch.where(lengths > 0, steps, 0).clamp(min=0)
