@@ -39,7 +39,10 @@ class Served:
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=60)
+        try:
+            return self.process.wait(timeout=60)
+        finally:
+            self.process.kill()  # one that does not end must not outlive the tests
 
 
 @pytest.fixture(scope="session")
