@@ -136,7 +136,7 @@ def _add_modality(
         clip.clip_id, source.emotions[int(own.argmax())], dict(zip(source.emotions, own.tolist(), strict=True))
     )
     view.salience[modality] = answer.salience[modality]
-    view.regions[modality] = answer.regions[modality]
+    view.regions[modality], view.asked[modality] = answer.regions[modality], answer.emotion
     for name in also:
         try:
             curve = find_saliences(source, [clip], modality, [emotion], name)[0]

@@ -27,6 +27,7 @@ def test_a_view_says_whose_curves_it_shows(models, clip):
     view = explain(models, clip)
     assert view.salience_model == "voice model ablation/audio, seed 0; face model ablation/video, seed 0"
     assert list(view.by_model) == ["model of both ablation/fused, seed 0"]
+    assert view.asked == {modality: own.emotion for modality, own in view.unimodal.items()}
     assert explain(models[VIDEO], clip).salience_model == "face model ablation/video, seed 0"
 
 

@@ -93,6 +93,7 @@ def faithfulness_figures(study: FaithfulnessStudy) -> dict[str, Figure]:
             {names[id(s)]: (np.array(s.course.shares), np.array(s.course.without)) for s in scores},
             {names[id(s)]: (np.array(s.course.shares), np.array(s.course.alone)) for s in scores},
             controls={names[id(s)] for s in scores if s.is_control},
+            modality=study.modality,
             title=f"{MODALITY_WORDS[study.modality]}, moments taken away ({operator})",
         )
     return found

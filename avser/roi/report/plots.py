@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from avser.errors import AvserError
 from avser.evaluation.statistics import Interval
 from avser.roi.intervals import step_intervals
-from avser.roi.report.view import ClipView, overlap_segments, relative_values, strip_frames, unbroken
+from avser.roi.report.view import NO_REGION, ClipView, overlap_segments, relative_values, strip_frames, unbroken
 from avser.structures import AUDIO, FUSED, MODALITIES, VIDEO
 
 # Blue and orange are told apart by all kinds of colour vision; the mix differs from both in lightness too.
@@ -227,6 +227,8 @@ def _draw_overlap(ax: Axes, view: ClipView) -> None:
         word = {AUDIO: "voice only", VIDEO: "face only", FUSED: "both"}[kind]
         if end - start > 0.012 * len(word) * view.duration_s:
             ax.text((start + end) / 2, 0.5, word, ha="center", va="center", color="white", fontsize=8)
+    if not any(view.regions[m] for m in MODALITIES):  # an empty row would look like a fault of the figure
+        ax.text(0.01 * view.duration_s, 0.5, NO_REGION, ha="left", va="center", color="#666666", fontsize=8)
     ax.set(ylim=(0, 1), yticks=[])
 
 

@@ -17,6 +17,7 @@ from avser.roi.report.view import unbroken
 
 # Okabe & Ito's colours for those that are told apart by colour, dashes and labels at the ends of the lines.
 LINE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+NEITHER = ("#009E73", "#CC79A7", "#000000", "#56B4E9")  # those that are like neither the voice nor the face
 GREYS = ("#6E6E6E", "#8C8C8C", "#AAAAAA")
 MARKS = "os^vDX"
 LINE_DASHES: tuple = ("-", (0, (6, 2)), (0, (2, 1.5)), (0, (6, 2, 1.5, 2)))
@@ -64,6 +65,7 @@ def plot_faithfulness(
     insertion: Mapping[str, tuple[np.ndarray, np.ndarray]],
     *,
     controls: Collection[str] = (),
+    modality: str = "",
     title: str = "",
 ) -> Figure:
     """Probability of the answer while moments go (left) and come (right), the most salient ones first.
@@ -73,16 +75,18 @@ def plot_faithfulness(
     Args:
         deletion, insertion: salience or control -> shares of the clip (L,) in [0, 1] and mean probability (L,).
         controls: which of the names are controls.
+        modality: whose moments they are; the first salience has its hue.
     """
     figure = Figure(figsize=(8.6, 3.4), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     names = list(dict.fromkeys([*deletion, *insertion]))
     sources = [name for name in names if name not in controls]
     others = [name for name in names if name in controls]
+    colours = (MODALITY_COLOURS[modality], *NEITHER) if modality else LINE_COLOURS
     for ax, curves, way in zip(panels, (deletion, insertion), ("removed", "alone"), strict=True):
         for name in sorted(curves, key=lambda n: n not in controls):  # saliences over the controls
             shares, probability = curves[name]
-            ax.plot(100 * np.asarray(shares), probability, **_line_style(name, sources, others), label=name)
+            ax.plot(100 * np.asarray(shares), probability, **_line_style(name, sources, others, colours), label=name)
         ax.set_xlabel(f"top moments {way}, % of the clip")
         ax.set_xlim(0, 100)
         plain(ax)
@@ -148,13 +152,13 @@ def plot_disagreement(disagreement: Disagreement, emotions: Sequence[str]) -> Fi
     return figure
 
 
-def _line_style(name: str, sources: Sequence[str], others: Sequence[str]) -> dict:
+def _line_style(name: str, sources: Sequence[str], others: Sequence[str], colours: Sequence[str]) -> dict:
     if name not in sources:
         place = others.index(name)
         mark = {"marker": MARKS[place % len(MARKS)], "ms": 4, "mfc": "white", "mew": 0.9}
         return {"color": GREYS[place % len(GREYS)], "lw": 1.0, "ls": "-", **mark}
     place = sources.index(name)
-    return {"color": LINE_COLOURS[place % len(LINE_COLOURS)], "lw": 1.9, "ls": LINE_DASHES[place % len(LINE_DASHES)]}
+    return {"color": colours[place % len(colours)], "lw": 1.9, "ls": LINE_DASHES[place % len(LINE_DASHES)]}
 
 
 def _headroom(ax: Axes, top: float) -> None:

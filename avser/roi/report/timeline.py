@@ -26,6 +26,7 @@ from avser.roi.report.plots import (
     spectrogram_image,
 )
 from avser.roi.report.view import (
+    NO_REGION,
     ClipView,
     overlap_segments,
     relative_values,
@@ -221,7 +222,7 @@ def _add_overlap(line: Timeline, view: ClipView) -> None:
     row = _begin(line, "together", "together", 20, "#222")
     words = {AUDIO: "voice only", VIDEO: "face only", FUSED: "both"}
     if not any(view.regions[m] for m in MODALITIES):
-        row.overlays.append(Mark("span", {"class": "nothing"}, "no region stands out"))
+        row.overlays.append(Mark("span", {"class": "nothing"}, NO_REGION))
     for start, end, kind in overlap_segments(view):
         x, width = _span(line, start, end)
         row.marks.append(_rect(x, 0, width, row.height, fill=MODALITY_COLOURS[kind]))

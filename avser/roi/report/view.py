@@ -13,6 +13,9 @@ from avser.roi.intervals import step_intervals
 from avser.roi.salience.frequency_map import FrequencyMap
 from avser.structures import AUDIO, FUSED, VIDEO, Curve, Prediction, Region
 
+NO_REGION = "no region stands out"
+OWN_ANSWERS = "own answers"  # in the place of an emotion: the curve of each modality is about what its own model says
+
 
 @dataclass(frozen=True)
 class FaithfulnessRow:
@@ -52,6 +55,7 @@ class ClipView:
         salience: modality -> the curve that the regions were read off.
         salience_source: what that is, a name in `avser.roi.salience.sources.SOURCES`; `salience_model`: whose it is,
             in words.
+        asked: modality -> the emotion that its curve in `salience` is about; where it is missing, the verdict's.
         saliences: source -> modality -> curve, of all sources; that of `salience_source` is `salience` itself.
         by_class: source -> modality -> emotion -> curve, where a source asks for one emotion at a time.
         by_model: model, in words -> modality -> curve of `salience_source`, beside those of `salience_model`.
@@ -86,6 +90,7 @@ class ClipView:
     salience: dict[str, Curve] = field(default_factory=dict)
     salience_source: str = "attention"
     salience_model: str = ""
+    asked: dict[str, str] = field(default_factory=dict)
     saliences: dict[str, dict[str, Curve]] = field(default_factory=dict)
     by_class: dict[str, dict[str, dict[str, Curve]]] = field(default_factory=dict)
     by_model: dict[str, dict[str, Curve]] = field(default_factory=dict)
@@ -127,7 +132,8 @@ class Layer:
     """One choice of curves that a page can show: whose they are, how they were read off, and for which emotion.
 
     Attributes:
-        source, model: as in `ClipView`; `emotion` is empty for a source that does not ask for one.
+        source, model: as in `ClipView`; `emotion` is empty for a source that does not ask for one, and `OWN_ANSWERS`
+            where voice and face were asked about different ones.
         curves: modality -> curve.
     """
 
@@ -149,7 +155,8 @@ def salience_layers(view: ClipView) -> list[Layer]:
     def answer(source: str) -> str:
         return view.prediction.emotion if source in view.by_class else ""
 
-    add(main, view.salience_model, answer(main), view.salience)
+    apart = any(emotion != view.prediction.emotion for emotion in view.asked.values())
+    add(main, view.salience_model, OWN_ANSWERS if apart and answer(main) else answer(main), view.salience)
     for model, curves in view.by_model.items():
         add(main, model, answer(main), curves)
     for source, curves in view.saliences.items():

@@ -83,6 +83,16 @@ def test_rows_without_data_are_left_out() -> None:
     assert len(plot_clip(voice_only).axes) == 2
 
 
+def test_a_clip_without_regions_says_so() -> None:
+    """An empty row looks like a figure that went wrong."""
+    words = [
+        text.get_text() for ax in plot_clip(make_view(regions={"audio": [], "video": []})).axes for text in ax.texts
+    ]
+    assert "no region stands out" in words
+    usual = [text.get_text() for ax in plot_clip(make_view()).axes for text in ax.texts]
+    assert "no region stands out" not in usual
+
+
 def test_degenerate_content_can_be_drawn() -> None:
     empty = Curve(np.zeros(0), np.zeros(0))
     flat = Curve(np.arange(3.0), np.full(3, np.nan))

@@ -49,6 +49,16 @@ def test_controls_are_grey_under_the_saliences() -> None:
     assert [t.get_text() for t in figure.legends[0].get_texts()] == ["rise", "att", "random"]
 
 
+def test_a_salience_of_the_face_has_the_face_s_hue_and_none_the_other_one_s() -> None:
+    """Blue is the voice everywhere else; a face's curve in blue would be read as the voice's."""
+    curves = {name: (np.array([0.0, 1.0]), np.array([0.8, 0.2])) for name in ("attention", "rise", "occlusion")}
+    for modality, other in (("audio", "video"), ("video", "audio")):
+        lines = plot_faithfulness(curves, curves, modality=modality).axes[0].get_lines()
+        assert lines[0].get_color() == MODALITY_COLOURS[modality]
+        assert MODALITY_COLOURS[other] not in {line.get_color() for line in lines}
+        assert len({line.get_color() for line in lines}) == 3
+
+
 def test_localisation_has_a_dot_for_each_modality_of_each_salience() -> None:
     scores = {
         "attention": {"audio": Interval(0.7, 0.6, 0.8), "video": Interval(0.6, 0.5, 0.7)},

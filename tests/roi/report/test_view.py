@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from avser.roi.report.view import (
+    OWN_ANSWERS,
     ClipView,
     overlap_segments,
     relative_values,
@@ -92,6 +95,22 @@ def test_every_choice_of_curves_is_a_layer_and_none_comes_twice() -> None:
     ]
     assert [y.curves["audio"].values[0] for y in layers] == [1, 2, 3, 3]
     assert salience_layers(make_view()) == []
+
+
+def test_a_curve_about_another_emotion_does_not_go_by_the_verdict_s_name() -> None:
+    """A voice model of its own may hear anger where the verdict is fear."""
+    own, anger, fear = (Curve(np.arange(3.0), np.full(3, v)) for v in (1.0, 2.0, 3.0))
+    view = make_view(
+        salience={"audio": own},
+        salience_source="att_value",
+        by_class={"att_value": {"audio": {"anger": anger, "fear": fear}}},
+    )
+    said = view.prediction.emotion
+    other = next(e for e in ("anger", "fear") if e != said)
+    assert salience_layers(replace(view, asked={"audio": said}))[0].emotion == said
+    layers = {y.emotion: y.curves["audio"] for y in salience_layers(replace(view, asked={"audio": other}))}
+    assert list(layers) == [OWN_ANSWERS, *sorted(("anger", "fear"), key=lambda e: e != said)]
+    assert (layers[OWN_ANSWERS], layers["anger"], layers["fear"]) == (own, anger, fear)
 
 
 def test_printed_times_lie_in_the_clip() -> None:
