@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from avser.doctor.finding import BROKEN, Finding
-from avser.doctor.libraries import check_codecs, check_faces, check_opencv, check_torch
+from avser.doctor.libraries import check_codecs, check_faces, check_microphone, check_opencv, check_torch
 from avser.doctor.machine import check_disk, check_memory
 from avser.doctor.versions import check_extras, check_python, check_requirements, check_system
 
@@ -18,6 +18,7 @@ CHECKS: dict[str, Callable[[], list[Finding]]] = {
     "OpenCV": check_opencv,
     "faces": check_faces,
     "codecs": check_codecs,
+    "microphone": check_microphone,
     "memory": check_memory,
     "disk": check_disk,
     "extras": check_extras,

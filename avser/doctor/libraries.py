@@ -60,6 +60,10 @@ CODEC_PROBE = """
 from avser.media.codecs import describe_library, missing_decoders
 answer = {"library": describe_library(), "missing": missing_decoders()}
 """
+MICROPHONE_PROBE = """
+import sounddevice
+answer = {"inputs": [device["name"] for device in sounddevice.query_devices() if device["max_input_channels"]]}
+"""
 
 
 def check_torch() -> list[Finding]:
@@ -141,3 +145,14 @@ def check_codecs() -> list[Finding]:
         return [Finding("codecs", OK, f"{answer['library']} decodes all that was asked for")]
     status = BROKEN if NEEDED_CODECS & set(missing) else WARNING
     return [Finding("codecs", status, f"{answer['library']} cannot decode {', '.join(missing)}", mend)]
+
+
+def check_microphone() -> list[Finding]:
+    """What `avser live` hears with; nothing where the extra is not installed."""
+    if version_of("sounddevice") is None:
+        return []
+    answer, fault = probe(MICROPHONE_PROBE)
+    if answer is None:
+        mend = "sounddevice needs PortAudio; on Debian or Ubuntu: apt-get install libportaudio2"
+        return [Finding("microphone", WARNING, fault, mend)]
+    return [Finding("microphone", OK, ", ".join(answer["inputs"]) or "none found; `avser live --file` needs none")]

@@ -153,6 +153,19 @@ def test_a_face_model_that_is_not_there(monkeypatch, tmp_path):
     assert "is not a FaceLandmarker model" in finding.found
 
 
+def test_a_microphone_without_the_library_that_drives_it(fake, monkeypatch):
+    monkeypatch.setattr(libraries, "version_of", lambda name: None)
+    assert libraries.check_microphone() == []
+    monkeypatch.setattr(libraries, "version_of", lambda name: "0.5")
+    fake(modules={"sounddevice": "raise OSError('PortAudio library not found')"})
+    finding = only(libraries.check_microphone())
+    assert (finding.status, "apt-get install libportaudio2" in finding.mend) == (WARNING, True)
+    assert "PortAudio library not found" in finding.found
+    heard = "[{'name': 'desk', 'max_input_channels': 1}, {'name': 'loudspeaker', 'max_input_channels': 0}]"
+    fake(modules={"sounddevice": f"query_devices = lambda: {heard}"})
+    assert only(libraries.check_microphone()) == Finding("microphone", OK, "desk")
+
+
 def test_codecs_that_are_missing(monkeypatch):
     for missing, status in ((["vp9", "av1"], WARNING), (["h264"], BROKEN)):
         monkeypatch.setattr(libraries, "probe", lambda code, m=missing: ({"library": "PyAV", "missing": m}, ""))
