@@ -40,6 +40,10 @@ from avser.training.shares import draw_apart, share_state
 from avser.training.trackers import start_trackers
 
 CONSOLE = Console(stderr=True)
+COMPILED_ON_A_CPU = (
+    "training.compile=true: on a CPU the compiler takes minutes, and anew for batches of another length; it is meant "
+    "for GPUs, and training.compile=false is likely faster here"
+)
 
 
 # Settings that came after the first states were written; at their defaults, those are states of the same run.
@@ -81,6 +85,8 @@ def fit(
     # "Evaluation" leaves out DistributedDataParallel alone, see `avser.training.shares`.
     prepared = accelerator.prepare_model(model, evaluation_mode=True)
     if config.training.compile:
+        if accelerator.device.type == "cpu":
+            CONSOLE.print(COMPILED_ON_A_CPU, style="dim", markup=False)
         # Of what trains alone: validation meets other shapes and modes, each to be compiled anew.
         prepared = torch.compile(prepared)
     start_trackers(accelerator, config, folder)

@@ -34,6 +34,16 @@ def test_half_precision_rounds_the_passes_and_keeps_the_weights_whole(tiny_confi
     assert {value.dtype for value in load_file(halved / MODEL_FILE).values()} <= {torch.float32, torch.int64}
 
 
+def test_a_cpu_is_told_that_compiling_takes_long(tiny_config, monkeypatch, capsys):
+    monkeypatch.setattr(torch, "compile", lambda model: model)  # which would take the minutes
+    train(tiny_config("name=told", *VOICE, "training.epochs=1", "training.compile=true"))
+    said = " ".join(capsys.readouterr().err.split())
+    assert "takes minutes" in said
+    assert "training.compile=false" in said
+    train(tiny_config("name=untold", *VOICE, "training.epochs=1"))
+    assert "takes minutes" not in " ".join(capsys.readouterr().err.split())
+
+
 # Few layers, for each is compiled; batches of 7, 7 and 4 clips, for another shape is compiled anew.
 COMPILED = [
     *VOICE,

@@ -15,6 +15,8 @@ from avser.experiments.robustness.figure import plot_robustness
 from avser.experiments.robustness.scores import LevelScores
 from avser.experiments.robustness.study import Robustness, RunRobustness
 from avser.roi.report.plots import save_figure
+from avser.roi.report.table_html import tables_html
+from avser.roi.report.table_latex import tables_latex
 from avser.roi.report.table_markdown import tables_markdown
 from avser.roi.report.tables import Cell, ReportTable, format_p
 from avser.training.checkpoint import versions, write_json, write_text
@@ -37,21 +39,24 @@ def robustness_tables(found: Robustness) -> list[ReportTable]:
 
 
 def write_robustness(found: Robustness, out: Path, *, command: str = "") -> list[Path]:
-    """robustness.{md,csv,json,png,svg} in the folder `out`.
+    """robustness.{md,csv,tex,html,json,png,svg} in the folder `out`.
 
     Args:
         command: what made it, for the reader who wants it again.
     """
-    paths = {kind: out / f"robustness.{kind}" for kind in ("md", "csv", "json", "png", "svg")}
+    paths = {kind: out / f"robustness.{kind}" for kind in ("md", "csv", "tex", "html", "json", "png", "svg")}
     out.mkdir(parents=True, exist_ok=True)
-    figure = plot_robustness(found)
+    figure, tables = plot_robustness(found), robustness_tables(found)
+    title = f"Robustness of {', '.join(run.name for run in found.runs)}"
+    words = "UAR of every corruption at every level"
     for kind in ("png", "svg"):
         save_figure(figure, paths[kind])
-    parts = [f"# Robustness of {', '.join(run.name for run in found.runs)}"]
+    parts = [f"# {title}"]
     parts += [f"Made by `{command}`."] if command else []
-    parts += ["![UAR of every corruption at every level](robustness.png)"]
-    parts.append(tables_markdown(robustness_tables(found)).rstrip())
+    parts += [f"![{words}](robustness.png)", tables_markdown(tables).rstrip()]
     write_text(paths["md"], "\n\n".join(parts) + "\n")
+    write_text(paths["tex"], tables_latex(tables))
+    write_text(paths["html"], tables_html(title, tables, figures=[(words, figure)], command=command))
     write_json(paths["json"], describe_robustness(found, command))
     with paths["csv"].open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, FIELDS, lineterminator="\n")

@@ -90,7 +90,8 @@ def test_what_a_model_does_not_notice_is_said(tiny_ablation):
 
 def test_tables_files_and_figure(found, tmp_path):
     paths = write_robustness(found, tmp_path, command="avser robustness ...")
-    assert {path.name for path in paths} == {f"robustness.{kind}" for kind in ("md", "csv", "json", "png", "svg")}
+    kinds = ("md", "csv", "tex", "html", "json", "png", "svg")
+    assert {path.name for path in paths} == {f"robustness.{kind}" for kind in kinds}
     assert all(path.stat().st_size > 500 for path in paths)
     summary, switches, *curves = robustness_tables(found)
     assert len(curves) == len(LEVELS)
@@ -106,6 +107,11 @@ def test_tables_files_and_figure(found, tmp_path):
     fused = found.runs[0]
     row = next(r for r in rows if (r["run"], r["corruption"], r["level"]) == (FUSED, "snr", "-5.0"))
     assert float(row["uar"]) == pytest.approx(fused.curves["snr"].levels[0].uar.value)
+    page, latex = ((tmp_path / f"robustness.{kind}").read_text() for kind in ("html", "tex"))
+    assert "avser robustness ..." in page
+    for words in (summary.title, switches.title, "missing frames"):
+        assert words in page
+        assert words in latex
     stored = json.loads((tmp_path / "robustness.json").read_text())
     assert stored["runs"][0]["split_fingerprint"] == fused.split_fingerprint
     assert stored["runs"][0]["chance"] == pytest.approx(100 / 6)
