@@ -19,6 +19,8 @@ class CausalRecurrent(Recurrent):
 
     def forward(self, sequence: Tensor, mask: Tensor, memory: Memory | None = None) -> Tensor:
         """(B, T, D) with mask (B, T) -> (B, T, D); steps that are not real are zero vectors to it."""
+        if torch.compiler.is_exporting():  # a graph is given whole recordings, of any length
+            return super().forward(sequence, mask)
         memory = Memory() if memory is None else memory
         if not sequence.shape[1]:
             return sequence
