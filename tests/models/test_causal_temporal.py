@@ -30,3 +30,15 @@ def test_a_causal_gru_is_a_gru() -> None:
     plain.load_state_dict(causal.state_dict())
     x, mask = torch.randn(2, 9, 8), torch.ones(2, 9, dtype=torch.bool)
     torch.testing.assert_close(causal(x, mask), plain(x, mask))
+
+
+@pytest.mark.parametrize("kind", sorted(CAUSAL_TEMPORAL))
+def test_a_graph_of_it_holds_for_any_length(kind):
+    torch.manual_seed(0)
+    encoder = CAUSAL_TEMPORAL[kind](4, 2, 0.0).eval()
+    axes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    example = torch.randn(2, 7, 4), torch.ones(2, 7, dtype=torch.bool)
+    graph = torch.export.export(encoder, example, dynamic_shapes=(axes, axes), strict=False).module()
+    longer, mask = torch.randn(3, 20, 4), torch.arange(20) < torch.tensor([20, 13, 5])[:, None]
+    longer = longer * mask[..., None]
+    torch.testing.assert_close(graph(longer, mask), encoder(longer, mask))
