@@ -7,14 +7,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from avser.errors import ConfigError
 from avser.media.crops import Square, cut_square, face_square, smooth_square
 from avser.media.jpeg import JpegRun, encode_jpeg
-from avser.media.landmarker import FaceLandmarker, find_model
+from avser.media.landmarker import DetectorHolder, FaceLandmarker, find_model
 from avser.media.past_faces import PastTracker
 from avser.media.seen_faces import SeenFace, SeenFrame
 from avser.media.tracks import CHOICES, Face, FollowedFace, Following, as_face_track, choose
@@ -77,7 +77,7 @@ class CenterTracker:
 
 
 @dataclass
-class MediaPipeTracker:
+class MediaPipeTracker(DetectorHolder):
     """MediaPipe's FaceLandmarker: 478 landmarks and 52 blendshapes a frame, crops levelled by the eyes.
 
     The detector looks at every `every`-th frame and at the last one. A face that two looks in a row have seen is taken
@@ -117,9 +117,6 @@ class MediaPipeTracker:
     detect_px: int
     choose: str
 
-    def __post_init__(self) -> None:
-        self._held: FaceLandmarker | None = None
-
     def track(self, frames: Iterable[Frame], voice: Curve | None = None) -> tuple[FaceTrack | None, list[str]]:
         """The face that `choose` asks for; None when no frame shows one.
 
@@ -131,18 +128,6 @@ class MediaPipeTracker:
             return self._track(self._held, frames, voice)
         with self:
             return self.track(frames, voice)
-
-    def __enter__(self) -> MediaPipeTracker:
-        self._held = FaceLandmarker(self.model, self.max_faces)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._held is not None:
-            self._held.close()
-        self._held = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_held": None}  # a detector cannot travel to another process
 
     def _track(
         self, landmarker: FaceLandmarker, frames: Iterable[Frame], voice: Curve | None
@@ -240,7 +225,7 @@ def kept_open(tracker: FaceTracker | None) -> Iterator[None]:
     Raises:
         ConfigError: the file is no model; MediaPipe or a library that it needs is missing.
     """
-    if isinstance(tracker, (MediaPipeTracker, PastTracker)):
+    if isinstance(tracker, DetectorHolder):
         with tracker:
             yield
     else:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -127,6 +127,31 @@ class FaceLandmarker:
                 raise missing_library(error) from error
             reason = str(error).splitlines()[0]
             raise ConfigError(f"media.faces.model: {self._model} is not a FaceLandmarker model ({reason})") from error
+
+
+class DetectorHolder:
+    """A tracker that loads its model for each clip, or, inside `with tracker:`, once for all.
+
+    Attributes:
+        model: face_landmarker.task.
+        max_faces: faces looked for in a frame.
+    """
+
+    model: Path
+    max_faces: int
+    _held: FaceLandmarker | None = None
+
+    def __enter__(self) -> Self:
+        self._held = FaceLandmarker(self.model, self.max_faces)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._held is not None:
+            self._held.close()
+        self._held = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_held": None}  # a detector cannot travel to another process
 
 
 def _reduced(image: np.ndarray, longest_px: int) -> np.ndarray:

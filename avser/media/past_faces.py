@@ -6,13 +6,12 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from avser.media.crops import Square, cut_square, face_square, square_between
 from avser.media.jpeg import encode_jpeg
-from avser.media.landmarker import FaceLandmarker
+from avser.media.landmarker import DetectorHolder, FaceLandmarker
 from avser.media.seen_faces import SeenFace, SeenFrame, track_of
 from avser.media.tracks import MIN_OVERLAP, Face, overlap
 from avser.media.video import Frame
@@ -23,7 +22,7 @@ PREFERENCES = {"left": lambda square: -square.x, "right": lambda square: square.
 
 
 @dataclass
-class PastTracker:
+class PastTracker(DetectorHolder):
     """MediaPipe's FaceLandmarker, asked as while a camera is running; a recording is cut as it would be live.
 
     The detector looks at every frame. Of several faces, the one that is followed is kept as long as it is seen; a new
@@ -43,21 +42,6 @@ class PastTracker:
     align: bool
     detect_px: int
     choose: str
-
-    def __post_init__(self) -> None:
-        self._held: FaceLandmarker | None = None
-
-    def __enter__(self) -> PastTracker:
-        self._held = FaceLandmarker(self.model, self.max_faces)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._held is not None:
-            self._held.close()
-        self._held = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_held": None}  # a detector cannot travel to another process
 
     def track(self, frames: Iterable[Frame], voice: Curve | None = None) -> tuple[FaceTrack | None, list[str]]:
         """The face that is followed; None when no frame shows one. Who speaks is not asked: that shows only later.
