@@ -77,18 +77,32 @@ def serve(
             "over the network unencrypted. Put a proxy with HTTPS and a password in front, or use 127.0.0.1. "
             "Browsers give a page the camera only on this machine or over HTTPS."
         )
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _stop)  # by default it ends the process before anything is tidied up
-    with bound(host, port) as listening, everything_under_one_root() as root:
-        app = build_app(runs, root, limits, max_waiting=max_waiting)
+    with handling({signal.SIGTERM: _stop}), bound(host, port) as listening, everything_under_one_root() as root:
+        server = make_server(build_app(runs, root, limits, max_waiting=max_waiting))
         shown = f"[{host}]" if ":" in host else host
-        say(f"http://{shown}:{listening.getsockname()[1]}  (stop with Ctrl+C)")
-        with contextlib.suppress(KeyboardInterrupt):
-            make_server(app).run(sockets=[listening])
+        # From here on a signal is the server's: an exception in the middle of its start would leave it half made.
+        with handling(dict.fromkeys((signal.SIGTERM, signal.SIGINT), server.handle_exit)):
+            say(f"http://{shown}:{listening.getsockname()[1]}  (stop with Ctrl+C)")
+            server.run(sockets=[listening])
 
 
 def _stop(number: int, frame: Any) -> None:
+    """Unlike what the system does by default, let everything be tidied up."""
     sys.exit(128 + number)
+
+
+@contextlib.contextmanager
+def handling(handlers: dict[signal.Signals, Callable[[int, Any], Any]]) -> Iterator[None]:
+    """These handlers of signals meanwhile; only the main thread may have any."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def is_loopback(host: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -125,3 +126,17 @@ def test_stopped_it_leaves_nothing_behind(start_server, tiny_ablation) -> None:
     assert served.files() == []
     assert not root.exists()
     assert "Traceback" not in served.log.read_text()
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_right_after_the_address_finds_a_server_that_can_be_stopped(name: str, tiny_ablation, tmp_path):
+    told = (
+        "import signal, sys; from pathlib import Path; from avser.app.server import serve\n"
+        f"serve([Path(sys.argv[1])], port=0, say=lambda address: signal.raise_signal(signal.{name}))\n"
+        "print('stopped')"
+    )
+    command = [sys.executable, "-c", told, str(tiny_ablation / "audio")]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TMPDIR": str(tmp_path)})
+    assert done.stdout.endswith("stopped\n"), done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("avser-serve-*"))
