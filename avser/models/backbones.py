@@ -106,12 +106,15 @@ class Backbone(nn.Module):
         """Forward hook: follow lengths and geometry through a layer, and blank its padding."""
         if not (isinstance(output, Tensor) and output.dim() == 4 and inputs and inputs[0].dim() == 4):
             return None
-        size_in, size_out = str(inputs[0].shape[-1]), str(output.shape[-1])
+        if self._geometry:
+            self._follow(layer, str(inputs[0].shape[-1]), str(output.shape[-1]))
+        return output if self._real is None else self._real.after(layer, inputs[0], output)
+
+    def _follow(self, layer: nn.Module, size_in: str, size_out: str) -> None:
         if size_in in self._geometry and size_out not in self._geometry:
             jump, offset = self._geometry[size_in]
             kernel, stride, padding, dilation = window_of(layer)
             self._geometry[size_out] = jump * stride, offset + (dilation * (kernel - 1) / 2 - padding) * jump
-        return output if self._real is None else self._real.after(layer, inputs[0], output)
 
 
 def build_backbone(

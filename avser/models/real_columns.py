@@ -30,26 +30,27 @@ class RealColumns:
     """
 
     def __init__(self, lengths: Tensor, num_columns: int) -> None:
-        self._lengths = {str(num_columns): lengths}
-        self._masks: dict[str, Tensor] = {}
+        self._lengths = ByWidth(num_columns, lengths)
+        self._masks = ByWidth()
         self._first_padded: dict[str, int] = {}
         self._blank: tuple[Tensor, int] | None = None  # the last output whose padding is zero, and its version
 
     def mask(self, planes: Tensor) -> Tensor:
         """(B, T) bool for planes (B, ..., T) of a width that was met before."""
-        key = _num_columns(planes)
-        if key not in self._masks:
-            size, lengths = planes.shape[-1], self._lengths[key]
-            self._masks[key] = torch.arange(size, device=lengths.device) < lengths[:, None]
-        return self._masks[key]
+        width, found = planes.shape[-1], self._masks.find(planes)
+        if found is None:
+            lengths = self._lengths.find(planes)
+            assert lengths is not None, f"planes of {width} columns were not met before"
+            found = self._masks.keep(width, torch.arange(width, device=lengths.device) < lengths[:, None])
+        return found
 
     def after(self, layer: nn.Module, given: Tensor, output: Tensor) -> Tensor:
         """Follow the lengths through a layer, (B, C, F, T) -> (B, C', F', T'), and blank the padding of its output."""
-        size_in, size_out = _num_columns(given), _num_columns(output)
-        if size_in not in self._lengths:
+        lengths = self._lengths.find(given)
+        if lengths is None:
             return output
-        if size_out not in self._lengths:
-            self._lengths[size_out] = output_length(layer, self._lengths[size_in])
+        if self._lengths.find(output) is None:
+            self._lengths.keep(output.shape[-1], output_length(layer, lengths))
         if torch.compiler.is_compiling():  # a graph cannot ask what is in its tensors
             return self._multiplied(layer, given, output)
         if not (isinstance(layer, KEEPS_ZERO) and self._is_blank(layer, given)):
@@ -81,7 +82,8 @@ class RealColumns:
         """The first column that is padding in any clip."""
         key = _num_columns(planes)
         if key not in self._first_padded:
-            lengths = self._lengths[key]
+            lengths = self._lengths.find(planes)
+            assert lengths is not None
             self._first_padded[key] = int(lengths.min()) if len(lengths) else 0
         return self._first_padded[key]
 
@@ -89,6 +91,22 @@ class RealColumns:
         if isinstance(layer, nn.AvgPool2d) and not layer.count_include_pad:
             output = output / _real_share(layer, self.mask(given), output.dtype)
         return output * self.mask(output)[:, None, None, :].to(output.dtype)
+
+
+class ByWidth:
+    """Tensors by a number of columns. No dictionary: while a graph is made for any length, numbers have no hash."""
+
+    def __init__(self, width: int | None = None, value: Tensor | None = None) -> None:
+        self._kept = [] if width is None or value is None else [(_as_key(width), value)]
+
+    def find(self, planes: Tensor) -> Tensor | None:
+        """What is kept for planes of that width."""
+        key = _as_key(planes.shape[-1])
+        return next((value for width, value in self._kept if width == key), None)
+
+    def keep(self, width: int, value: Tensor) -> Tensor:
+        self._kept.append((_as_key(width), value))
+        return value
 
 
 def window_of(layer: nn.Module) -> tuple[int, int, int, int]:
@@ -118,6 +136,14 @@ def output_length(layer: nn.Module, lengths: Tensor) -> Tensor:
 def _num_columns(x: Tensor) -> str:
     """Length of the last axis as a key; in a graph that is exported for any length it is a formula, not a number."""
     return str(x.shape[-1])
+
+
+def _as_key(width: int) -> str | int:
+    """To be compared: a formula, as a text, in a graph that is exported for any length.
+
+    While `torch.compile` reads along it stays what it is, for as a text it would hold for this one length alone.
+    """
+    return width if torch.compiler.is_dynamo_compiling() else str(width)
 
 
 def _real_share(layer: nn.AvgPool2d, mask: Tensor, dtype: torch.dtype) -> Tensor:

@@ -164,3 +164,21 @@ def test_imagenet_weights_without_a_network_say_how_to_give_a_file(monkeypatch):
     monkeypatch.setattr("timm.models._builder.load_pretrained", no_network)
     with pytest.raises(ConfigError, match="weights=none"):
         build_backbone("timm:resnet10t", weights="imagenet")
+
+
+def test_one_graph_holds_for_batches_of_every_length():
+    """What `training.compile` needs: a graph that is made for each length anew costs more than it can save."""
+    from torch._dynamo.testing import CompileCounter  # takes seconds, which only this test should
+
+    torch.compiler.reset()
+    torch.manual_seed(0)
+    backbone, graphs = build_backbone("timm:test_byobnet", max_stride=4).eval(), CompileCounter()
+    compiled = torch.compile(backbone, backend=graphs, dynamic=True, fullgraph=True)
+    for num_columns in (100, 141, 173, 208):
+        planes = torch.randn(2, 3, 32, num_columns)
+        mask = torch.arange(num_columns) < torch.tensor([num_columns, num_columns // 2])[:, None]
+        with torch.no_grad():
+            (wanted, real), (got, real_too) = backbone(planes, mask), compiled(planes, mask)
+        assert torch.equal(real, real_too)
+        torch.testing.assert_close(got, wanted)
+    assert graphs.frame_count == 1
