@@ -22,6 +22,7 @@ OnCrash = Callable[[Item], Result]
 
 BACKENDS = ("local", "ray")
 RAY_CLIENT = "ray://"
+TOKEN = "RAY_AUTH_TOKEN=... (`ray get-auth-token` on its head prints it)"
 
 
 def map_chunks(
@@ -174,7 +175,11 @@ def _connect(ray: Any, address: str) -> bool:
     except (ConnectionError, RuntimeError, ValueError) as error:
         named = f"RAY_ADDRESS={address}" if address == _address() else address
         where = f"the cluster at {named}" if address else "a local cluster"
-        raise ConfigError(f"backend=ray: {where} cannot be used ({error}); start it, or take backend=local") from error
+        # Newer clusters ask for a token by themselves; clients send theirs only if told to, and time out without one.
+        token = f"; it may ask for a token: export RAY_AUTH_MODE=token and {TOKEN}" if address else ""
+        raise ConfigError(
+            f"backend=ray: {where} cannot be used ({error}); start it, or take backend=local{token}"
+        ) from error
     return True
 
 

@@ -1,12 +1,19 @@
 """Runs as jobs: the same results in this process, in others and on Ray; killed and dead ones go on."""
 
+import contextlib
 import importlib.util
 import json
+import multiprocessing
 import os
+import secrets
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -95,6 +102,61 @@ def test_a_local_ray_finds_the_same(serial, configs, tmp_path):
         assert attempts(tmp_path / "died" / "seed0") == 2
     finally:
         ray.shutdown()
+
+
+@pytest.fixture
+def ray_cluster(tmp_path, monkeypatch):
+    """A cluster of one node with a server for clients, on this machine; its processes end with the test. Its port."""
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("Ray is not installed: pip install 'avser[cluster]'")
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # A short path, for names of sockets have at most 107 letters. Ports at random, so that it can stand beside others.
+    folder = tempfile.mkdtemp(prefix="ray")
+    command = f"""start --head --block --node-ip-address=127.0.0.1 --port=0 --ray-client-server-port={port}
+        --min-worker-port=0 --max-worker-port=0 --include-dashboard=false --disable-usage-stats --num-cpus=2
+        --object-store-memory=100000000 --temp-dir={folder}"""
+    code = "import sys; from ray.scripts.scripts import main; sys.exit(main())"
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])}  # its workers need what is tested
+    with (tmp_path / "ray.txt").open("w") as log:
+        head = subprocess.Popen(
+            [sys.executable, "-c", code, *command.split()], stdout=log, stderr=log, env=env, start_new_session=True
+        )
+    try:
+        until = time.monotonic() + 180
+        while not answers(port):
+            assert head.poll() is None, (tmp_path / "ray.txt").read_text()
+            assert time.monotonic() < until, (tmp_path / "ray.txt").read_text()
+            time.sleep(0.5)
+        yield port
+    finally:
+        # `ray stop` would end other people's clusters too, and a head that is asked to end takes half a minute for it.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(head.pid, signal.SIGKILL)
+        head.wait(timeout=60)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def answers(port):
+    with socket.socket() as client:
+        client.settimeout(1)
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.slow
+def test_a_ray_cluster_that_is_named_finds_the_same(serial, configs, tmp_path, ray_cluster):
+    cluster, spawn = f"ray://127.0.0.1:{ray_cluster}", multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn) as alone:  # Ray reads once in a process whether there are tokens
+        outcomes = alone.submit(run_grid, configs(tmp_path), cluster=cluster, threads=1).result()
+        assert outcomes == serial[0]
+        assert results_of(tmp_path) == results_of(serial[1])
+        dying = configs(tmp_path / "died")[:1]
+        (died,) = alone.submit(run_grid, dying, cluster=cluster, retries=1, finish=die_always).result()
+    assert (died.died, died.trained) == (True, False)
+    assert attempts(tmp_path / "died" / "seed0") == 2
 
 
 # --- processes that die ------------------------------------------------------------------------------------------
