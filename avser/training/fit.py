@@ -41,8 +41,8 @@ from avser.training.trackers import start_trackers
 
 CONSOLE = Console(stderr=True)
 COMPILED_ON_A_CPU = (
-    "training.compile=true: on a CPU the compiler takes minutes, and anew for batches of another length; it is meant "
-    "for GPUs, and training.compile=false is likely faster here"
+    "training.compile=true: on a CPU the compiler takes minutes; it is meant for GPUs, and training.compile=false is "
+    "likely faster here"
 )
 
 
