@@ -37,12 +37,21 @@ def start_trackers(accelerator: Accelerator, config: Config, folder: Path) -> No
     """Begin logging: TensorBoard in `log/` of the run folder; the others list the run by its name, with its settings.
 
     Where those keep what they are told is up to their own environment variables.
+
+    Raises:
+        ConfigError: one that does not start, for want of an account, a connection or a place to write to.
     """
     names = config.training.trackers
     accelerator.log_with = [TensorBoardTracker("log", folder) if name == "tensorboard" else name for name in names]
-    accelerator.init_trackers(
-        PROJECT, init_kwargs={"wandb": {"name": config.name, "dir": str(folder)}, "mlflow": {"run_name": config.name}}
-    )
+    named = {"wandb": {"name": config.name, "dir": str(folder)}, "mlflow": {"run_name": config.name}}
+    try:
+        accelerator.init_trackers(PROJECT, init_kwargs=named)
+    except Exception as error:  # each has its own kinds
+        raise ConfigError(
+            f"training.trackers: {', '.join(names)} cannot be started: {error}\nMend it as that says (Weights & Biases "
+            "without an account: WANDB_MODE=offline; MLflow without a server: MLFLOW_TRACKING_URI=sqlite:///PATH), or "
+            "take it from the list"
+        ) from error
     settings = {key: _plain(value) for key, value in dotted_keys(config) if not is_dataclass(value)}
     for tracker in accelerator.trackers:
         if tracker.name != "tensorboard":  # which would show them as a run of its own; config.yaml lies beside it
