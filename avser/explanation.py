@@ -168,7 +168,13 @@ def _add_places(view: ClipView, source: TrainedModel, clip: Clip, emotion: int) 
         return
     try:
         found = face_maps(
-            source.network, batch, [emotion], margin=faces.margin, smooth_s=faces.smooth_s, align=faces.align
+            source.network,
+            batch,
+            [emotion],
+            margin=faces.margin,
+            smooth_s=faces.smooth_s,
+            align=faces.align,
+            past=faces.tracker == "mediapipe_past",
         )[0]
     except AvserError:  # the model does not look at crops step by step through a convolutional network
         return

@@ -102,9 +102,7 @@ class Pursuit:
                 return SeenFrame(frame.time_s)
             face = max(faces, key=lambda face: PREFERENCES.get(how.choose, lambda square: square.side)(face.square))
             self._square = face.square
-        time_s = how.smooth_s / 2
-        share = 1 - math.exp(-(frame.time_s - self._seen_s) / time_s) if time_s else 1.0
-        self._square = square_between(self._square, face.square, share)
+        self._square = follow_square(self._square, face.square, frame.time_s - self._seen_s, how.smooth_s)
         self._box, self._seen_s = face.box, frame.time_s
         crop = encode_jpeg(cut_square(frame.image, self._square, how.crop_px))
         return SeenFrame(frame.time_s, {1: SeenFace(self._square.box, crop, face.landmarks, face.blendshapes)})
@@ -113,3 +111,9 @@ class Pursuit:
         """The face that overlaps the one before most, if one does."""
         shares = [overlap(self._box, face.box) for face in faces]
         return faces[int(np.argmax(shares))] if shares and max(shares) >= MIN_OVERLAP else None
+
+
+def follow_square(before: Square, found: Square, elapsed_s: float, smooth_s: float) -> Square:
+    """The square that a frame is cut by: on the way to where the face was found, from that of `elapsed_s` before."""
+    time_s = smooth_s / 2
+    return square_between(before, found, 1 - math.exp(-elapsed_s / time_s) if time_s else 1.0)

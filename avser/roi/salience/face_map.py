@@ -64,6 +64,7 @@ def face_maps(
     margin: float = 0.25,
     smooth_s: float = 0.2,
     align: bool = True,
+    past: bool = False,
 ) -> list[FaceMap]:
     """Grad-CAM of each clip's logit for its emotion, over the crops of its face; one backward pass for the batch.
 
@@ -76,7 +77,7 @@ def face_maps(
         model: in eval mode; it is left as it was.
         batch: with crops, and with landmarks where places shall be those of this face.
         emotions: for each clip the index of the emotion whose logit is asked about.
-        margin, smooth_s, align: settings `media.faces` that the crops were made with, to find landmarks in them.
+        margin, smooth_s, align, past: how the crops were made, to find landmarks in them, see `crop_squares`.
 
     Returns:
         One map a clip; of length 0 for a clip without a face.
@@ -100,7 +101,7 @@ def face_maps(
     maps = nn.functional.interpolate(heat[:, None], size, mode="bilinear", align_corners=False)[:, 0]
     mask, times = _steps(output, len(maps))
     grid = (heat.shape[1], heat.shape[2])
-    crop_settings = {"margin": margin, "smooth_s": smooth_s, "align": align}
+    crop_settings = {"margin": margin, "smooth_s": smooth_s, "align": align, "past": past}
     found, first = [], 0
     for clip in range(len(batch)):
         own = maps[first : first + int(mask[clip].sum())].float().cpu().numpy()

@@ -14,6 +14,7 @@ import numpy as np
 
 from avser.media.crops import Square, face_square, smooth_square
 from avser.media.faces import SMOOTH_REACH
+from avser.media.past_faces import LOST_S, follow_square
 
 # Points of the mesh, left and right as seen in the picture of a person who faces the camera.
 LEFT_BROW = (46, 53, 52, 65, 55, 70, 63, 105, 66, 107)
@@ -56,20 +57,40 @@ USUAL_PLACES: dict[str, tuple[tuple[tuple[float, float], ...], ...]] = {
 
 
 def crop_squares(
-    times: np.ndarray, landmarks: np.ndarray, *, margin: float = 0.25, smooth_s: float = 0.2, align: bool = True
+    times: np.ndarray,
+    landmarks: np.ndarray,
+    *,
+    margin: float = 0.25,
+    smooth_s: float = 0.2,
+    align: bool = True,
+    past: bool = False,
 ) -> list[Square]:
     """The square that each frame's crop was cut from, out of the landmarks that the tracker found.
 
     The very squares of `avser.media.faces.MediaPipeTracker` where it looked at every frame and all frames are given;
-    where it looked at some, landmarks and squares are both linear in between, which differs by less than a pixel.
+    where it looked at some, landmarks and squares are both linear in between, which differs by less than a pixel. Those
+    of `avser.media.past_faces.PastTracker` where the frames begin with the recording.
 
     Args:
         times: (T,) seconds, of the frames with a face.
         landmarks: (T, 478, 2) pixels of the source frame.
         margin, smooth_s, align: the settings `media.faces` that the clip was cached with.
+        past: the tracker was mediapipe_past.
     """
     times = np.asarray(times, dtype=float)
     squares = [face_square(points, margin=margin, align=align) for points in np.asarray(landmarks, dtype=float)]
+    return _followed(times, squares, smooth_s) if past else _smoothed(times, squares, smooth_s)
+
+
+def _followed(times: np.ndarray, squares: list[Square], smooth_s: float) -> list[Square]:
+    followed = squares[:1]
+    for square, elapsed_s in zip(squares[1:], np.diff(times), strict=True):
+        before = square if elapsed_s > LOST_S else followed[-1]
+        followed.append(follow_square(before, square, float(elapsed_s), smooth_s))
+    return followed
+
+
+def _smoothed(times: np.ndarray, squares: list[Square], smooth_s: float) -> list[Square]:
     smoothed = []
     for time_s in times:
         reach_s = SMOOTH_REACH * smooth_s

@@ -82,6 +82,19 @@ def test_squares_are_those_of_the_tracker(real_data, options) -> None:
             assert np.abs(np.argwhere(usual[name]).mean(axis=0) - middle[name]).max() < 3
 
 
+@pytest.mark.parametrize("smooth_s", [0.2, 0.0, 2.0])
+def test_squares_are_those_of_the_tracker_that_knows_the_past_alone(real_data, smooth_s) -> None:
+    pytest.importorskip("mediapipe")
+    tracker = build_tracker("mediapipe_past", crop_px=64, smooth_s=smooth_s)
+    frames = list(iterate_frames(real_data / "clips" / "single_face.mp4", fps=6))
+    gone = [frame for frame in frames if not 0.8 <= frame.time_s < 2.0]  # longer than a face is waited for
+    track, _ = tracker.track(iter(gone))
+    assert track is not None
+    found = track.found
+    squares = crop_squares(track.times[found], track.landmarks[found], smooth_s=smooth_s, past=True)
+    np.testing.assert_allclose([s.box for s in squares], track.boxes[found], atol=0.01)
+
+
 def test_places_are_disjoint_and_alike_on_both_sides() -> None:
     usual = usual_masks(112, 112)
     assert list(usual) == list(PLACES)
