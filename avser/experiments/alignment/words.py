@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from avser.evaluation.statistics import Interval
-from avser.experiments.alignment.study import ALL, LEADS, MAIN_NULL, AlignmentStudy, Lead
+from avser.experiments.alignment.study import ALL, LEADS, MAIN_NULL, AlignmentStudy, Lead, Stratum
 from avser.roi.alignment.compare import Alignment
 from avser.roi.alignment.nulls import NULLS, MeasureResult
 
@@ -50,8 +50,8 @@ def _alignment_sentences(study: AlignmentStudy) -> list[str]:
     ]
 
 
-def _p(value: float) -> str:
-    return f"p = {value:.3f}" if value >= 0.0005 else "p < 0.001"
+def _p(value: float, name: str = "p") -> str:
+    return f"{name} = {value:.3f}" if value >= 0.0005 else f"{name} < 0.001"
 
 
 def _against_chance(measure: str, result: MeasureResult) -> str:
@@ -67,13 +67,13 @@ def _stratum_sentences(study: AlignmentStudy) -> list[str]:
     found = []
     for kind in dict.fromkeys(stratum.kind for stratum in study.strata):
         of_kind = [stratum for stratum in study.strata if stratum.kind == kind]
-        by_value: dict[str, list[str]] = {}
+        by_value: dict[str, list[Stratum]] = {}
         for stratum in of_kind:
             if stratum.q_value <= LEVEL:
-                by_value.setdefault(stratum.value, []).append(f"{WORDS[stratum.measure][0]} q = {stratum.q_value:.3f}")
+                by_value.setdefault(stratum.value, []).append(stratum)
         num_values = len({stratum.value for stratum in of_kind})
         if by_value:
-            which = "; ".join(f"{value} ({', '.join(measures)})" for value, measures in by_value.items())
+            which = "; ".join(f"{value} ({_by_measures(aligned)})" for value, aligned in by_value.items())
             found.append(
                 f"By {kind}, more aligned than {NULLS[MAIN_NULL].words} in {len(by_value)} of {num_values}: {which}."
             )
@@ -84,12 +84,19 @@ def _stratum_sentences(study: AlignmentStudy) -> list[str]:
     return found
 
 
+def _by_measures(aligned: Sequence[Stratum]) -> str:
+    """One or two by their names; more are counted, and the tables have them one by one."""
+    if len(aligned) <= 2:
+        return ", ".join(f"{WORDS[stratum.measure][0]} {_p(stratum.q_value, 'q')}" for stratum in aligned)
+    return f"{len(aligned)} measures, the weakest {_p(max(stratum.q_value for stratum in aligned), 'q')}"
+
+
 def _lead_sentences(study: AlignmentStudy) -> list[str]:
     found = [_lead_sentence(lead, study.clips) for lead in study.leads if lead.emotion == ALL]
     for measure, way in LEADS.items():
-        told = [x for x in study.leads if x.measure == measure and x.q_value is not None and x.q_value <= LEVEL]
-        if told:
-            which = "; ".join(f"{x.emotion} {x.seconds:+.3f} s, q = {x.q_value:.3f}" for x in told)
+        told = [(x, x.q_value) for x in study.leads if x.measure == measure and x.q_value is not None]
+        which = "; ".join(f"{x.emotion} {x.seconds:+.3f} s, {_p(q, 'q')}" for x, q in told if q <= LEVEL)
+        if which:
             found.append(f"By emotion, {way} (above 0: the face leads): {which}.")
     return found
 

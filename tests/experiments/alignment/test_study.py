@@ -11,8 +11,8 @@ import pytest
 from avser.data.manifest import ClipRow
 from avser.errors import AvserError
 from avser.evaluation.statistics import Interval
-from avser.experiments.alignment.study import ALL, AlignmentStudy, Lead, find_leads, study_alignment
-from avser.experiments.alignment.words import describe_alignment
+from avser.experiments.alignment.study import ALL, AlignmentStudy, Lead, Stratum, find_leads, study_alignment
+from avser.experiments.alignment.words import _by_measures, describe_alignment
 from avser.roi.alignment.compare import measure_alignment
 from avser.structures import Curve
 
@@ -154,3 +154,13 @@ def test_the_result_is_plain() -> None:
     assert plain["nulls"]["placement"]["results"]["iou"]["tail"] == "greater"
     assert len(plain["strata"]) == 7 * (2 + 2 + 2)
     assert plain["strata"][0]["difference"].keys() == {"value", "low", "high"}
+
+
+def test_a_sentence_names_two_measures_and_counts_more() -> None:
+    def aligned(*measures: str, q: float) -> list[Stratum]:
+        share = Interval(0.1, 0.0, 0.2)
+        return [Stratum("emotion", "fear", m, "greater", 0.3, 0.2, share, q / 2, q, 9, 3) for m in measures]
+
+    assert _by_measures(aligned("r0", "js", q=0.0001)) == "correlation q < 0.001, Jensen-Shannon divergence q < 0.001"
+    many = [*aligned("r0", "rho0", q=0.0001), *aligned("iou", q=0.012)]
+    assert _by_measures(many) == "3 measures, the weakest q = 0.012"
