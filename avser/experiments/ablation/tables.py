@@ -104,8 +104,8 @@ def _cell_table(grid: AblationGrid) -> ReportTable:
         f"reference: difference in UAR to {grid.reference.cell.label}, in points, over the same clips and runs; p "
         "two-sided, from letting both change places for whole speakers, and adjusted by Holm's method for "
         f"{sum(result.difference is not None for result in grid.cells)} comparisons. With G speakers p is never below "
-        f"2 / 2^G. Guessing reaches a UAR of {100 / scores.num_emotions:.1f} %. n: runs finished of those asked for, "
-        "clips, speakers.",
+        "2 / 2^G. All of it holds for these trainings; how others would differ, the sd shows. Guessing reaches a UAR "
+        f"of {100 / scores.num_emotions:.1f} %. n: runs finished of those asked for, clips, speakers.",
         f"{_conditions(grid)}. {'; '.join(grid.notes)}".rstrip(". ") + ".",
     )
 
