@@ -22,7 +22,6 @@ OnCrash = Callable[[Item], Result]
 
 BACKENDS = ("local", "ray")
 RAY_CLIENT = "ray://"
-TOKEN = "RAY_AUTH_TOKEN=... (`ray get-auth-token` on its head prints it)"
 
 
 def map_chunks(
@@ -176,9 +175,9 @@ def _connect(ray: Any, address: str) -> bool:
         named = f"RAY_ADDRESS={address}" if address == _address() else address
         where = f"the cluster at {named}" if address else "a local cluster"
         # Newer clusters ask for a token by themselves; clients send theirs only if told to, and time out without one.
-        token = f"; it may ask for a token: export RAY_AUTH_MODE=token and {TOKEN}" if address else ""
+        token = ", give its token (RAY_AUTH_MODE=token and RAY_AUTH_TOKEN, as `ray get-auth-token` prints it there)"
         raise ConfigError(
-            f"backend=ray: {where} cannot be used ({error}); start it, or take backend=local{token}"
+            f"backend=ray: {where} cannot be used ({error}); start it{token if address else ''}, or take backend=local"
         ) from error
     return True
 

@@ -30,9 +30,9 @@ class RealColumns:
     """
 
     def __init__(self, lengths: Tensor, num_columns: int) -> None:
-        self._lengths = ByWidth(num_columns, lengths)
-        self._masks = ByWidth()
-        self._first_padded: dict[str, int] = {}
+        self._lengths, self._masks = ByWidth(), ByWidth()
+        self._lengths.keep(num_columns, lengths)
+        self._first_padded: dict[int, int] = {}
         self._blank: tuple[Tensor, int] | None = None  # the last output whose padding is zero, and its version
 
     def mask(self, planes: Tensor) -> Tensor:
@@ -80,12 +80,12 @@ class RealColumns:
 
     def _padded_from(self, planes: Tensor) -> int:
         """The first column that is padding in any clip."""
-        key = _num_columns(planes)
-        if key not in self._first_padded:
+        width = planes.shape[-1]
+        if width not in self._first_padded:
             lengths = self._lengths.find(planes)
-            assert lengths is not None
-            self._first_padded[key] = int(lengths.min()) if len(lengths) else 0
-        return self._first_padded[key]
+            assert lengths is not None, f"planes of {width} columns were not met before"
+            self._first_padded[width] = int(lengths.min()) if len(lengths) else 0
+        return self._first_padded[width]
 
     def _multiplied(self, layer: nn.Module, given: Tensor, output: Tensor) -> Tensor:
         if isinstance(layer, nn.AvgPool2d) and not layer.count_include_pad:
@@ -96,8 +96,8 @@ class RealColumns:
 class ByWidth:
     """Tensors by a number of columns. No dictionary: while a graph is made for any length, numbers have no hash."""
 
-    def __init__(self, width: int | None = None, value: Tensor | None = None) -> None:
-        self._kept = [] if width is None or value is None else [(_as_key(width), value)]
+    def __init__(self) -> None:
+        self._kept: list[tuple[str | int, Tensor]] = []
 
     def find(self, planes: Tensor) -> Tensor | None:
         """What is kept for planes of that width."""
@@ -131,11 +131,6 @@ def output_length(layer: nn.Module, lengths: Tensor) -> Tensor:
     else:
         steps = span // stride + 1
     return torch.where(lengths > 0, steps, 0).clamp(min=0)
-
-
-def _num_columns(x: Tensor) -> str:
-    """Length of the last axis as a key; in a graph that is exported for any length it is a formula, not a number."""
-    return str(x.shape[-1])
 
 
 def _as_key(width: int) -> str | int:

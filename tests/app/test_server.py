@@ -136,7 +136,8 @@ def test_a_signal_right_after_the_address_finds_a_server_that_can_be_stopped(nam
         "print('stopped')"
     )
     command = [sys.executable, "-c", told, str(tiny_ablation / "audio")]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TMPDIR": str(tmp_path)})
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=240)  # one that runs on fails
     assert done.stdout.endswith("stopped\n"), done.stderr
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.glob("avser-serve-*"))
